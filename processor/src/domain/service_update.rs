@@ -1,0 +1,47 @@
+//! `SERVICE_UPDATE` (section 8): previous and new values in the forms that analysts have queries on.
+
+use std::sync::Arc;
+
+use super::{
+    audit::{ChangeType, Report, ServiceFacts},
+    changes::{KeyChange, KeyValue, Opening, Scalar},
+};
+
+/// The report of one changed key.
+pub fn report(service: &Arc<ServiceFacts>, change: &KeyChange) -> Report {
+    let (previous, new) = values(change);
+    Report::ServiceUpdate { service: Arc::clone(service), action: change.change_type, field: change.key, previous, new }
+}
+
+/// `previous_value` and `new_value`; `None` for null and for `''`.
+fn values(change: &KeyChange) -> (Option<String>, Option<String>) {
+    let key = change.key;
+    match &change.value {
+        KeyValue::Column { previous, new } => (scalar(previous.as_ref()), scalar(new.as_ref())),
+        KeyValue::Openings { removed, added } => {
+            let existing = (!removed.is_empty()).then(|| format!("{key}_existing={}", joined(removed)));
+            (existing, Some(format!("{key}_update={}{}", side("remove", removed), side("add", added))))
+        }
+        KeyValue::ZCode(code) => {
+            let side = if change.change_type == ChangeType::Add { "add" } else { "remove" };
+            (None, Some(format!("{key}_update={side}={code}")))
+        }
+    }
+}
+
+fn scalar(value: Option<&Scalar>) -> Option<String> {
+    match value? {
+        Scalar::Text(text) => Some(text.clone()).filter(|text| !text.is_empty()),
+        Scalar::Number(number) => Some(number.to_string()),
+    }
+}
+
+/// Left out when there is nothing on that side.
+fn side(name: &str, openings: &[Opening]) -> String {
+    if openings.is_empty() { String::new() } else { format!("{name}={}", joined(openings)) }
+}
+
+/// In order of date and time.
+fn joined(openings: &[Opening]) -> String {
+    openings.iter().map(|opening| opening.clock_text()).collect::<Vec<_>>().join(",")
+}

@@ -1,0 +1,268 @@
+//! A change event as it comes from the topic (sections 1 and 2): JSON, plain or behind the registry's frame.
+
+use std::{borrow::Cow, sync::Arc};
+
+use serde_json::value::RawValue;
+
+use super::{headers, record::InputRecord, redaction};
+use crate::domain::{
+    batch::{Input, InputBody},
+    change_event::{ChangeEvent, Organisation},
+    commissioned_services::{BLOOD_PRESSURE_CODE, CONTRACEPTION_CODE, PALLIATIVE_CARE_CODE},
+    json::{self, Members},
+    ods_code::OdsCode,
+    opening_times::{EventOpeningTimes, ItemFields, ItemText, read_item},
+    rejection::{Fault, is_supported_sub_type, is_supported_type_id, rejection},
+    text::is_blank,
+};
+
+/// Bytes of the registry's frame: a zero, then the schema id.
+pub const FRAME_BYTES: usize = 5;
+/// First byte of a framed value; no JSON begins with it.
+const MAGIC_BYTE: u8 = 0;
+
+/// How a value is packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ValueForm {
+    Plain,
+    /// Behind [`FRAME_BYTES`] bytes.
+    Framed {
+        schema_id: u32,
+    },
+}
+
+/// How the value is packed; `None` when it begins like a frame and ends within it.
+pub fn value_form(value: &[u8]) -> Option<ValueForm> {
+    match value {
+        [MAGIC_BYTE, id_0, id_1, id_2, id_3, ..] => {
+            Some(ValueForm::Framed { schema_id: u32::from_be_bytes([*id_0, *id_1, *id_2, *id_3]) })
+        }
+        [MAGIC_BYTE, ..] => None,
+        _ => Some(ValueForm::Plain),
+    }
+}
+
+/// Why there is no JSON to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Undecodable {
+    /// Begins like a frame and ends within it.
+    Frame,
+    /// The registry does not know the schema.
+    Schema,
+    /// The schema is none of JSON: what the value holds cannot be told from its bytes.
+    OtherFormat,
+}
+
+/// What a record says.
+#[derive(Clone, Debug)]
+pub struct Decoded {
+    pub input: Input,
+    /// The text that the event names as its code, known even when the event is rejected; of any length.
+    pub ods_code: Option<String>,
+    pub sequence_number: Option<i64>,
+    /// The event's text without `Staff`, when it names an ODS code (rule 1.5).
+    pub archive: Option<String>,
+    /// The value is of a format that does not spell out its fields' names (rule 1.2: it may hold `Staff`).
+    pub is_other_format: bool,
+    /// The value is a JSON object, from which [`super::dead_letter`] can cut `Staff`.
+    pub is_object: bool,
+}
+
+/// Reads a record. `json`: the JSON within its value (all of it, or what is behind the frame), or why there is none.
+/// A missing value is seen from the record itself.
+pub fn decode(record: &InputRecord, json: Result<&[u8], Undecodable>) -> Decoded {
+    let sequence_number = headers::sequence_number(&record.headers);
+    let document = document(record, json);
+    let members = document.as_ref().ok().and_then(|document| json::members(document));
+    let fields = members.as_ref().map(Fields);
+    let mut faults: Vec<Fault> = match (&document, &fields) {
+        (Err(fault), _) => vec![*fault],
+        (Ok(_), None) => vec![Fault::ValueNotAnObject],
+        (Ok(_), Some(fields)) => fields.faults(record.key.as_deref()),
+    };
+    faults.extend(sequence_number.err());
+    let ods_code = fields.as_ref().and_then(|fields| fields.text("ODSCode"));
+    let archive = match (&document, &members, &ods_code) {
+        (Ok(document), Some(members), Some(_)) => Some(redaction::without_staff(document, members)),
+        _ => None,
+    };
+    Decoded {
+        input: Input {
+            body: body(faults, fields.as_ref(), sequence_number.ok()),
+            correlation_id: headers::correlation_id(&record.headers),
+        },
+        ods_code: ods_code.map(Cow::into_owned),
+        sequence_number: sequence_number.ok(),
+        archive,
+        is_other_format: matches!(json, Err(Undecodable::OtherFormat)),
+        is_object: members.is_some(),
+    }
+}
+
+fn body(faults: Vec<Fault>, fields: Option<&Fields<'_, '_>>, sequence_number: Option<i64>) -> InputBody {
+    match (rejection(faults), fields.and_then(Fields::event), sequence_number) {
+        (None, Some(event), Some(sequence_number)) => InputBody::Event { event: Box::new(event), sequence_number },
+        (rejected, ..) => rejected.expect("an event without faults has a code, a sequence number and fields"),
+    }
+}
+
+/// The document, when it is UTF-8, JSON and without lone surrogates (rule 1.3, section 13).
+fn document<'a>(record: &InputRecord, json: Result<&'a [u8], Undecodable>) -> Result<&'a RawValue, Fault> {
+    if record.value.as_ref().is_none_or(Vec::is_empty) {
+        return Err(Fault::ValueMissing);
+    }
+    let text = json.ok().and_then(|json| std::str::from_utf8(json).ok());
+    text.filter(|text| !json::has_lone_surrogate(text)).and_then(json::parse).ok_or(Fault::ValueNotDecodable)
+}
+
+/// The event's members, read as the rules need them.
+struct Fields<'m, 'a>(&'m Members<'a>);
+
+impl<'a> Fields<'_, 'a> {
+    /// A text; `None` when missing, null or of another type.
+    fn text(&self, name: &str) -> Option<Cow<'a, str>> {
+        json::text(self.0.get(name)?)
+    }
+
+    /// A text that is there: missing, null and empty mean the same (rule 1.6).
+    fn present(&self, name: &str) -> Option<String> {
+        self.text(name).filter(|text| !text.is_empty()).map(Cow::into_owned)
+    }
+
+    /// The elements of a list that are objects; nothing when it is no list.
+    fn objects(&self, name: &str) -> Vec<Members<'a>> {
+        let elements = self.0.get(name).and_then(json::elements).unwrap_or_default();
+        elements.into_iter().filter_map(json::members).collect()
+    }
+
+    /// Rule 1.3, as far as the value and the key go.
+    fn faults(&self, key: Option<&[u8]>) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        match self.text("ODSCode") {
+            None => faults.push(Fault::OdsCodeMissing),
+            Some(code) => {
+                if let Err(wrong) = OdsCode::parse(&code) {
+                    faults.extend(wrong.wrong_length.then_some(Fault::OdsCodeWrongLength));
+                    faults.extend(wrong.not_alphanumeric.then_some(Fault::OdsCodeNotLettersAndDigits));
+                }
+                faults.extend(key.filter(|key| *key != code.as_bytes()).map(|_| Fault::KeyNotTheOdsCode));
+            }
+        }
+        match self.text("OrganisationTypeId") {
+            None => faults.push(Fault::OrganisationTypeIdMissing),
+            Some(type_id) if is_supported_type_id(&type_id) => {}
+            Some(_) => faults.push(Fault::OrganisationTypeIdNotSupported),
+        }
+        match self.text("OrganisationSubType") {
+            None => faults.push(Fault::OrganisationSubTypeMissing),
+            Some(sub_type) if is_supported_sub_type(&sub_type) => {}
+            Some(_) => faults.push(Fault::OrganisationSubTypeNotSupported),
+        }
+        faults
+    }
+
+    /// Section 2; `None` without a valid code.
+    fn event(&self) -> Option<ChangeEvent> {
+        let ods_code = OdsCode::parse(&self.text("ODSCode")?).ok()?;
+        let contacts = self.objects("Contacts");
+        let services = self.objects("Services");
+        Some(ChangeEvent {
+            ods_code,
+            organisation: Arc::new(self.organisation()),
+            address_lines: self.address_lines(),
+            website: contact(&contacts, "Website"),
+            phone: contact(&contacts, "Telephone"),
+            opening_times: self.opening_times(),
+            opening_times_json: self.0.get("OpeningTimes").map(|times| times.get().into()),
+            palliative_care: self.palliative_care(),
+            blood_pressure: holds(&services, BLOOD_PRESSURE_CODE),
+            contraception: holds(&services, CONTRACEPTION_CODE),
+        })
+    }
+
+    fn organisation(&self) -> Organisation {
+        let parent = self.0.get("ParentOrganisation").and_then(json::members);
+        Organisation {
+            name: self.present("OrganisationName"),
+            type_id: self.present("OrganisationTypeId"),
+            type_name: self.present("OrganisationType"),
+            sub_type: self.present("OrganisationSubType"),
+            status: self.present("OrganisationStatus"),
+            parent_name: parent.and_then(|parent| Fields(&parent).present("OrganisationName")),
+            address_1: self.present("Address1"),
+            address_2: self.present("Address2"),
+            address_3: self.present("Address3"),
+            city: self.present("City"),
+            county: self.present("County"),
+            postcode: self.present("Postcode"),
+        }
+    }
+
+    /// Rule 2.2.
+    fn address_lines(&self) -> Vec<String> {
+        ["Address1", "Address2", "Address3", "Address4", "City", "County"]
+            .into_iter()
+            .filter_map(|name| self.present(name).filter(|line| !is_blank(line)))
+            .collect()
+    }
+
+    /// Rules 2.4, 2.5. Missing and null are an empty list (rule 1.6); what is no list is invalid (section 13).
+    fn opening_times(&self) -> EventOpeningTimes {
+        let Some(times) = self.0.get("OpeningTimes").filter(|times| !json::is_null(times)) else {
+            return EventOpeningTimes::Items(Vec::new());
+        };
+        let items = json::elements(times)
+            .and_then(|items| items.into_iter().map(|item| read_item(&item_fields(&json::members(item)?))).collect());
+        items.map_or(EventOpeningTimes::Invalid, EventOpeningTimes::Items)
+    }
+
+    /// Rules 2.3, 5.7: missing is an empty list; null, or what is no list, was never maintained.
+    fn palliative_care(&self) -> Option<bool> {
+        let is_maintained = self.0.get("UecServices").is_none_or(|services| services.get().starts_with('['));
+        is_maintained.then(|| holds(&self.objects("UecServices"), PALLIATIVE_CARE_CODE))
+    }
+}
+
+/// Rule 2.1: the value of the first contact of that method, whatever it is.
+fn contact(contacts: &[Members<'_>], method: &str) -> Option<String> {
+    let is = |contact: &Fields<'_, '_>, name: &str, expected: &str| {
+        contact.text(name).is_some_and(|text| text.eq_ignore_ascii_case(expected))
+    };
+    contacts
+        .iter()
+        .map(Fields)
+        .find(|contact| {
+            is(contact, "ContactType", "Primary")
+                && is(contact, "ContactAvailabilityType", "Office hours")
+                && is(contact, "ContactMethodType", method)
+        })?
+        .present("ContactValue")
+}
+
+/// Rule 2.3.
+fn holds(services: &[Members<'_>], code: &str) -> bool {
+    services.iter().any(|service| Fields(service).text("ServiceCode").is_some_and(|text| text == code))
+}
+
+fn item_fields<'a>(item: &Members<'a>) -> ItemFields<'a> {
+    let field = |name| match item.get(name) {
+        None => ItemText::Empty,
+        Some(value) if json::is_null(value) => ItemText::Empty,
+        Some(value) => match json::text(value) {
+            Some(text) if text.is_empty() => ItemText::Empty,
+            Some(text) => ItemText::Text(text),
+            None => ItemText::Other,
+        },
+    };
+    ItemFields {
+        opening_time_type: field("OpeningTimeType"),
+        weekday: field("Weekday"),
+        additional_opening_date: field("AdditionalOpeningDate"),
+        is_open: item.get("IsOpen").and_then(json::boolean),
+        opening_time: field("OpeningTime"),
+        closing_time: field("ClosingTime"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

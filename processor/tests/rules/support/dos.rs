@@ -1,0 +1,179 @@
+//! A DoS in memory that reads and writes as the database does: rows are changed by what the effects say and nothing else.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use chrono::{DateTime, NaiveDate, TimeZone, Utc};
+use dosi::domain::{
+    batch::{
+        DosState, Effects, EventDecision, Input, Mail, Moment, ServiceWrite, decide, finish, postcodes_to_look_up,
+    },
+    history::{HistoryHead, prepended},
+    ods_code::OdsCode,
+    postcode,
+    service::{Location, PendingChange, Service, SpecifiedDate, ZCode},
+};
+
+/// A row of `changes`.
+#[derive(Clone, Debug)]
+pub(crate) struct ChangeRow {
+    pub(crate) change: PendingChange,
+    pub(crate) status: String,
+    pub(crate) modifier: String,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Dos {
+    pub(crate) services: BTreeMap<i32, Service>,
+    pub(crate) histories: BTreeMap<i32, String>,
+    /// Histories that were no objects, kept as they were.
+    pub(crate) alien_histories: Vec<(i32, String)>,
+    pub(crate) changes: Vec<ChangeRow>,
+    pub(crate) locations: Vec<Location>,
+    pub(crate) z_code_pairs: BTreeSet<ZCode>,
+    pub(crate) sequences: HashMap<OdsCode, i64>,
+    /// Services whose `modifiedby` is ours by now.
+    pub(crate) modified: BTreeSet<i32>,
+    pub(crate) mails: Vec<Mail>,
+    pub(crate) now: DateTime<Utc>,
+    pub(crate) today: NaiveDate,
+}
+
+impl Dos {
+    pub(crate) fn on(today: NaiveDate) -> Self {
+        Self {
+            services: BTreeMap::new(),
+            histories: BTreeMap::new(),
+            alien_histories: Vec::new(),
+            changes: Vec::new(),
+            locations: Vec::new(),
+            z_code_pairs: ZCode::ALL.into(),
+            sequences: HashMap::new(),
+            modified: BTreeSet::new(),
+            mails: Vec::new(),
+            now: Utc.from_utc_datetime(&today.and_hms_opt(12, 0, 0).unwrap()),
+            today,
+        }
+    }
+
+    pub(crate) fn with(mut self, services: impl IntoIterator<Item = Service>) -> Self {
+        self.services.extend(services.into_iter().map(|service| (service.id, service)));
+        self
+    }
+
+    /// One batch, from loading to writing.
+    pub(crate) fn batch(&mut self, inputs: &[Input]) -> Vec<EventDecision> {
+        let (decisions, effects) = self.decide(inputs);
+        self.apply(effects);
+        decisions
+    }
+
+    pub(crate) fn decide(&self, inputs: &[Input]) -> (Vec<EventDecision>, Effects) {
+        let state = self.load(inputs);
+        self.decide_against(inputs, state)
+    }
+
+    pub(crate) fn decide_against(&self, inputs: &[Input], state: DosState) -> (Vec<EventDecision>, Effects) {
+        let decided = decide(inputs, state, Moment { now: self.now, today: self.today });
+        let heads = decided
+            .changed_services()
+            .into_iter()
+            .filter_map(|id| Some((id, HistoryHead::of(self.histories.get(&id)?))))
+            .collect();
+        let synchronised = decided.synchronised_services();
+        let pending = self
+            .changes
+            .iter()
+            .filter(|row| row.status == "PENDING" && synchronised.contains(&row.change.service_id))
+            .map(|row| row.change.clone())
+            .collect();
+        finish(decided, &heads, pending)
+    }
+
+    pub(crate) fn load(&self, inputs: &[Input]) -> DosState {
+        let codes: BTreeSet<OdsCode> = inputs.iter().filter_map(|input| Some(input.body.event()?.ods_code)).collect();
+        let mut state = DosState {
+            sequences: self.sequences.clone(),
+            services: HashMap::new(),
+            locations: HashMap::new(),
+            z_code_pairs: self.z_code_pairs.clone(),
+        };
+        for code in codes {
+            let services = self.services.values().filter(|service| service.ods_code.starts_with(code.as_str()));
+            state.services.insert(code, services.cloned().collect());
+        }
+        for wanted in postcodes_to_look_up(inputs, &state) {
+            let probes: BTreeSet<String> = postcode::spellings(&wanted).into_iter().collect();
+            let rows = self.locations.iter().filter(|row| probes.contains(&row.postcode)).cloned().collect();
+            state.locations.insert(wanted, rows);
+        }
+        state
+    }
+
+    fn apply(&mut self, effects: Effects) {
+        self.sequences.extend(effects.sequences);
+        for write in effects.services {
+            self.modified.insert(write.id);
+            apply_write(self.services.get_mut(&write.id).unwrap(), write);
+        }
+        for id in effects.alien_histories {
+            self.alien_histories.push((id, self.histories[&id].clone()));
+        }
+        for write in effects.histories {
+            let history = self.histories.entry(write.service_id).or_default();
+            *history = prepended(history, &write);
+        }
+        for id in effects.rejected_changes {
+            let row = self.changes.iter_mut().find(|row| row.change.id == id).unwrap();
+            "REJECTED".clone_into(&mut row.status);
+            "DOS_INTEGRATION".clone_into(&mut row.modifier);
+        }
+        self.mails.extend(effects.mails);
+    }
+}
+
+/// Columns by the flags, children by the lists: what is not named stays.
+fn apply_write(service: &mut Service, write: ServiceWrite) {
+    if write.columns.address {
+        service.address = write.address;
+    }
+    if write.columns.place {
+        service.postcode = write.postcode;
+        service.town = write.town;
+        (service.easting, service.northing) = (write.easting, write.northing);
+        (service.latitude, service.longitude) = (write.latitude, write.longitude);
+    }
+    if write.columns.phone {
+        service.phone = write.phone;
+    }
+    if write.columns.web {
+        service.web = write.web;
+    }
+    if write.columns.status {
+        service.status_id = write.status_id;
+        status_name(write.status_id).clone_into(&mut service.status_name);
+    }
+    for (day, periods) in write.days {
+        service.opening.remove(&day);
+        if !periods.is_empty() {
+            service.opening.insert(day, periods.into_iter().collect());
+        }
+    }
+    for date in write.dates_removed {
+        service.specified.remove(&date).expect("a date that is there");
+    }
+    for (date, periods) in write.dates_added {
+        let row = SpecifiedDate { rows: 1, closed: periods.is_empty(), periods: periods.into_iter().collect() };
+        assert_eq!(service.specified.insert(date, row), None, "the date's old rows go first");
+    }
+    for code in write.z_codes_added {
+        assert!(service.z_codes.insert(code));
+    }
+    for code in write.z_codes_removed {
+        assert!(service.z_codes.remove(&code));
+    }
+}
+
+pub(crate) fn status_name(id: i32) -> &'static str {
+    ["", "active", "closed", "commissioning", "pending", "suspended", "retired", "template"]
+        [usize::try_from(id).unwrap()]
+}
