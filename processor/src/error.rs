@@ -1,0 +1,57 @@
+//! How a command fails: what is told on stderr, in one line, and the exit code (interface, section 1).
+
+use std::{fmt, process::ExitCode};
+
+/// Why a command ended without doing what it was asked.
+#[derive(Debug)]
+pub enum Failure {
+    /// Wrong use, a wrong or missing setting: nothing was started. Exit code 2.
+    Usage(String),
+    /// What only a person can mend: wrong password, no DoS schema, a missing topic, a refused schema. Exit code 2.
+    Setup(String),
+    /// Failed while running. Exit code 1.
+    Failed(anyhow::Error),
+}
+
+impl Failure {
+    /// The exit code that scripts see.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Usage(_) | Self::Setup(_) => ExitCode::from(2),
+            Self::Failed(_) => ExitCode::FAILURE,
+        }
+    }
+}
+
+/// One line, whatever the cause wrote into its message.
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self {
+            Self::Usage(text) | Self::Setup(text) => text.clone(),
+            Self::Failed(error) => format!("{error:#}"),
+        };
+        formatter.write_str(&one_line(&text))
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Lines joined by single spaces: messages of other parts come with line breaks.
+pub(crate) fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_one_line_with_its_causes() {
+        let error = anyhow::anyhow!("first\n  second").context("failed to start");
+        assert_eq!(Failure::from(error).to_string(), "failed to start: first second");
+    }
+}

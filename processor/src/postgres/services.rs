@@ -1,0 +1,205 @@
+//! The candidates of rule 3.1, locked, with all that hangs on them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use chrono::NaiveDate;
+use deadpool_postgres::Transaction;
+use futures::join;
+use tokio_postgres::Row;
+
+use super::{
+    Result,
+    load::z_code_columns,
+    statement::{Params, query},
+    time_of_day::TimeOfDay,
+};
+use crate::domain::{
+    ods_code::OdsCode,
+    opening_times::{DayId, Period},
+    service::{Service, ZCode},
+};
+
+/// Locks the candidates in id order and reads their columns as they are once locked: a row that another writer has changed
+/// meanwhile is held against the condition again and read anew.
+///
+/// The prefix search is a range in the column's own collation with a recheck (`LIKE` could not use the plain index). It stands
+/// in a subquery of its own for each code (`OFFSET 0`), because the planner takes a join on a range for a ninth of the table.
+/// `+ 0` keeps it from the indexes on type and status, which find half of the table but look narrow without statistics.
+const CANDIDATES: &str =
+    "SELECT k.code, s.id, s.uid, s.name, s.odscode, s.typeid, s.statusid, s.parentid, s.address, s.town,
+        s.postcode, s.easting, s.northing, s.latitude, s.longitude, s.publicphone, s.web
+    FROM (
+        SELECT c.code, x.id FROM unnest($1::text[]) AS c(code) CROSS JOIN LATERAL (
+            SELECT id FROM services
+            WHERE odscode >= c.code AND odscode <= c.code || repeat('z', 250) AND starts_with(odscode, c.code) OFFSET 0
+        ) AS x OFFSET 0
+    ) AS k JOIN services AS s ON s.id = k.id
+    WHERE starts_with(s.odscode, k.code)
+        AND (s.typeid + 0 IN (13, 131, 132, 134, 137) AND s.statusid + 0 = 1
+            OR s.typeid + 0 IN (148, 149) AND s.statusid + 0 IN (1, 2, 3))
+    ORDER BY s.id FOR NO KEY UPDATE OF s";
+const TYPES: &str = "SELECT id, name FROM servicetypes WHERE id = ANY($1)";
+const STATUSES: &str = "SELECT id, name FROM servicestatuses WHERE id = ANY($1)";
+/// From each parent upwards; a chain that comes back to itself has no top and gives no row.
+const REGIONS: &str = "WITH RECURSIVE up(start, parentid, name, path) AS (
+        SELECT id, parentid, name, ARRAY[id] FROM services WHERE id = ANY($1)
+        UNION ALL
+        SELECT up.start, s.parentid, s.name, up.path || s.id FROM up JOIN services AS s ON s.id = up.parentid
+        WHERE s.id <> ALL(up.path)
+    ) SELECT start, name FROM up WHERE parentid IS NULL";
+/// No condition on the day, which has an index of its own that the planner might walk from end to end.
+const DAYS: &str = "SELECT d.serviceid, d.dayid, t.starttime, t.endtime FROM servicedayopenings AS d
+    LEFT JOIN servicedayopeningtimes AS t ON t.servicedayopeningid = d.id
+    WHERE d.serviceid = ANY($1)";
+/// Dates outside the calendar's four digits (`infinity` is one) are no date that an event can bring or that can be compared.
+const DATES: &str =
+    "SELECT d.serviceid, d.id, d.date, t.starttime, t.endtime, t.isclosed FROM servicespecifiedopeningdates AS d
+    LEFT JOIN servicespecifiedopeningtimes AS t ON t.servicespecifiedopeningdateid = d.id
+    WHERE d.serviceid = ANY($1) AND d.date BETWEEN '0001-01-01' AND '9999-12-31'";
+/// One look-up by the whole unique key for each service and code, in a subquery of its own (`OFFSET 0`): one discriminator alone
+/// belongs to many thousand services, which the planner cannot know without statistics.
+const Z_CODES: &str = "SELECT g.serviceid, g.sgid, g.sdid
+    FROM unnest($1::int[]) AS w(id) CROSS JOIN unnest($2::int[], $3::int[]) AS z(sgid, sdid) CROSS JOIN LATERAL (
+        SELECT serviceid, sgid, sdid FROM servicesgsds WHERE serviceid = w.id AND sdid = z.sdid AND sgid = z.sgid OFFSET 0
+    ) AS g";
+
+/// Locks and reads the candidates of these codes (distinct), each list in id order. A code without any is absent.
+pub async fn services(tx: &Transaction<'_>, codes: &[OdsCode]) -> Result<HashMap<OdsCode, Vec<Service>>> {
+    let distinct: BTreeSet<OdsCode> = codes.iter().copied().collect();
+    if distinct.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let texts: Vec<&str> = distinct.iter().map(OdsCode::as_str).collect();
+    let rows = query(tx, CANDIDATES, &[&texts]).await?;
+    let by_text: HashMap<&str, OdsCode> = distinct.iter().map(|code| (code.as_str(), *code)).collect();
+    let mut found = Vec::with_capacity(rows.len());
+    for row in &rows {
+        if let Some(code) = by_text.get(row.try_get::<_, &str>(0)?) {
+            found.push(Candidate { code: *code, parent_id: row.try_get(7)?, service: bare_service(row)? });
+        }
+    }
+    if !found.is_empty() {
+        complete(tx, &mut found).await?;
+    }
+    let mut services = HashMap::<OdsCode, Vec<Service>>::with_capacity(distinct.len());
+    for candidate in found {
+        services.entry(candidate.code).or_default().push(candidate.service);
+    }
+    Ok(services)
+}
+
+/// A service on its way: its own columns are read, the rest follows.
+struct Candidate {
+    code: OdsCode,
+    parent_id: Option<i32>,
+    service: Service,
+}
+
+fn bare_service(row: &Row) -> Result<Service> {
+    Ok(Service {
+        id: row.try_get(1)?,
+        uid: row.try_get(2)?,
+        name: row.try_get(3)?,
+        ods_code: row.try_get(4)?,
+        type_id: row.try_get(5)?,
+        type_name: String::new(),
+        status_id: row.try_get(6)?,
+        status_name: String::new(),
+        region: String::new(),
+        address: row.try_get(8)?,
+        town: row.try_get(9)?,
+        postcode: row.try_get(10)?,
+        easting: row.try_get(11)?,
+        northing: row.try_get(12)?,
+        latitude: row.try_get(13)?,
+        longitude: row.try_get(14)?,
+        phone: row.try_get(15)?,
+        web: row.try_get(16)?,
+        opening: BTreeMap::new(),
+        specified: BTreeMap::new(),
+        z_codes: BTreeSet::new(),
+    })
+}
+
+/// Reads what hangs on the locked services, in one round trip.
+async fn complete(tx: &Transaction<'_>, found: &mut [Candidate]) -> Result<()> {
+    let ids: Vec<i32> = found.iter().map(|candidate| candidate.service.id).collect();
+    let types = distinct(found.iter().map(|candidate| candidate.service.type_id));
+    let statuses = distinct(found.iter().map(|candidate| candidate.service.status_id));
+    let parents = distinct(found.iter().filter_map(|candidate| candidate.parent_id));
+    let (groups, discriminators) = z_code_columns(&ZCode::ALL);
+    let (by_service, by_service_and_code): (Params, Params) = (&[&ids], &[&ids, &groups, &discriminators]);
+    let (types, statuses, regions, days, dates, z_codes) = join!(
+        names(tx, TYPES, &types),
+        names(tx, STATUSES, &statuses),
+        names(tx, REGIONS, &parents),
+        query(tx, DAYS, by_service),
+        query(tx, DATES, by_service),
+        query(tx, Z_CODES, by_service_and_code),
+    );
+    // The first failure in the order of sending: those after it only say that the transaction has failed (25P02).
+    let (types, statuses, regions, days, dates, z_codes) = (types?, statuses?, regions?, days?, dates?, z_codes?);
+    for candidate in found.iter_mut() {
+        let service = &mut candidate.service;
+        service.type_name = types.get(&service.type_id).cloned().unwrap_or_default();
+        service.status_name = statuses.get(&service.status_id).cloned().unwrap_or_default();
+        let top = candidate.parent_id.and_then(|parent| regions.get(&parent));
+        service.region = top.unwrap_or(&service.name).clone();
+    }
+    let mut by_id: HashMap<i32, &mut Service> =
+        found.iter_mut().map(|candidate| (candidate.service.id, &mut candidate.service)).collect();
+    add_days(&mut by_id, &days)?;
+    add_dates(&mut by_id, &dates)?;
+    for row in &z_codes {
+        if let Some(service) = by_id.get_mut(&row.try_get(0)?) {
+            service.z_codes.insert(ZCode { sgid: row.try_get(1)?, sdid: row.try_get(2)? });
+        }
+    }
+    Ok(())
+}
+
+fn distinct(ids: impl Iterator<Item = i32>) -> Vec<i32> {
+    ids.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+async fn names(tx: &Transaction<'_>, sql: &str, ids: &[i32]) -> Result<HashMap<i32, String>> {
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    query(tx, sql, &[&ids]).await?.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+}
+
+/// Several rows of one day are one day (rule 6.2); a row without periods is a day without periods, one without a day is none.
+fn add_days(by_id: &mut HashMap<i32, &mut Service>, rows: &[Row]) -> Result<()> {
+    for row in rows {
+        if let (Some(service), Some(day)) = (by_id.get_mut(&row.try_get(0)?), row.try_get(1)?) {
+            let periods = service.opening.entry(DayId(day)).or_default();
+            periods.extend(period(row.try_get(2)?, row.try_get(3)?));
+        }
+    }
+    Ok(())
+}
+
+/// Several rows of one date are one date (rule 6.2), which counts them.
+fn add_dates(by_id: &mut HashMap<i32, &mut Service>, rows: &[Row]) -> Result<()> {
+    let mut counted = HashSet::new();
+    for row in rows {
+        let Some(service) = by_id.get_mut(&row.try_get(0)?) else { continue };
+        let date = service.specified.entry(row.try_get::<_, NaiveDate>(2)?).or_default();
+        if counted.insert(row.try_get::<_, i32>(1)?) {
+            date.rows += 1;
+        }
+        match row.try_get::<_, Option<bool>>(5)? {
+            Some(true) => date.closed = true,
+            Some(false) => date.periods.extend(period(row.try_get(3)?, row.try_get(4)?)),
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+/// Of an outer join: no row, no period.
+fn period(start: Option<TimeOfDay>, end: Option<TimeOfDay>) -> Option<Period> {
+    let (start, end) = start.zip(end)?;
+    Some(Period { start: start.0, end: end.0 })
+}

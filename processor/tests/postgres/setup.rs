@@ -1,0 +1,83 @@
+//! `migrate` and `check`, and a server that is not as it should be.
+
+use dosi::postgres::{
+    Fault, migrations,
+    pool::{PoolSettings, build},
+    setup::{SetupFault, check},
+};
+
+use crate::database::Database;
+
+#[tokio::test]
+async fn what_is_missing_is_told_in_one_line() {
+    let Some(database) = Database::bare().await else { return };
+    let mut client = database.client().await;
+    let elsewhere = check(&client, "elsewhere").await;
+    assert!(matches!(elsewhere, Err(SetupFault::NoDos { table: "services", .. })), "{elsewhere:?}");
+    assert_eq!(check(&client, "pathwaysdos").await, Err(SetupFault::NotMigrated));
+    assert_eq!(migrations::migrate(&mut client).await, Ok(migrations::VERSION));
+    assert_eq!(migrations::migrate(&mut client).await, Ok(0));
+    assert_eq!(check(&client, "pathwaysdos").await, Ok(()));
+    client.batch_execute("DELETE FROM dos_integration.migrations").await.unwrap();
+    assert!(matches!(check(&client, "pathwaysdos").await, Err(SetupFault::Outdated { found: 0, .. })));
+    drop(client);
+    database.drop().await;
+}
+
+#[tokio::test]
+async fn two_migrations_at_once_are_one() {
+    let Some(database) = Database::bare().await else { return };
+    let (mut first, mut second) = (database.client().await, database.client().await);
+    let (one, other) = tokio::join!(migrations::migrate(&mut first), migrations::migrate(&mut second));
+    assert_eq!(one.unwrap() + other.unwrap(), migrations::VERSION);
+    drop((first, second));
+    database.drop().await;
+}
+
+#[tokio::test]
+async fn missing_rights_are_named() {
+    let Some(database) = Database::new().await else { return };
+    let role = format!("dosi_role_{}", uuid::Uuid::now_v7().simple());
+    let grants = "GRANT USAGE ON SCHEMA pathwaysdos, dos_integration TO r;
+        GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA pathwaysdos, dos_integration TO r;
+        GRANT USAGE ON ALL SEQUENCES IN SCHEMA pathwaysdos TO r; REVOKE UPDATE ON pathwaysdos.changes FROM r;
+        REVOKE USAGE ON SEQUENCE pathwaysdos.servicesgsds_id_seq FROM r;";
+    database
+        .execute(&format!(
+            "CREATE ROLE {role} LOGIN PASSWORD '{}'; {}",
+            database.password(),
+            grants.replace(" r;", &format!(" {role};"))
+        ))
+        .await;
+    let pool = database.pool_as(&role);
+    let line = check(&pool.get().await.unwrap(), "pathwaysdos").await.unwrap_err().to_string();
+    assert!(line.starts_with(&format!("role {role} lacks rights: UPDATE on changes")), "{line}");
+    pool.close();
+    database.execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
+    database.drop().await;
+}
+
+#[tokio::test]
+async fn nobody_at_home_is_a_lost_connection() {
+    let url = "host=127.0.0.1 port=1 user=u dbname=d connect_timeout=2".to_owned();
+    let settings = PoolSettings { url, password: None, schema: "pathwaysdos".to_owned(), size: 1 };
+    let fault = Fault::from(build(&settings).unwrap().get().await.unwrap_err());
+    assert!(matches!(fault, Fault::ConnectionLost { .. }), "{fault}");
+}
+
+#[tokio::test]
+async fn a_connection_that_is_cut_is_lost() {
+    let Some(database) = Database::new().await else { return };
+    let client = database.client().await;
+    let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    database.execute(&format!("SELECT pg_terminate_backend({pid})")).await;
+    // The server's last words may arrive before the end of the connection is noticed, or be lost with it.
+    let fault = Fault::from(client.batch_execute("SELECT 1").await.unwrap_err());
+    assert!(fault.is_dependency() || fault.is_connection_lost(), "{fault}");
+    let fault = Fault::from(client.batch_execute("SELECT 1").await.unwrap_err());
+    assert!(matches!(fault, Fault::ConnectionLost { .. }), "{fault}");
+    drop(client);
+    let missing = database.pool_as("nobody_by_this_name").get().await.unwrap_err();
+    assert!(matches!(Fault::from(missing), Fault::Dependency { needs_person: true, .. }));
+    database.drop().await;
+}
