@@ -7,14 +7,22 @@
 //! - [`domain`]: the rules, pure: what an event means, what differs, what is to be written and reported
 //! - [`wire`]: what crosses the boundary: change events in, audit records and dead letters out
 //! - [`postgres`]: locked reads, set-based writes, positions, outbox, archive
+//! - [`kafka`]: consumer thread, transactions, registry, topics
+//! - [`pipeline`]: the only place that knows the order of the steps and joins Kafka and PostgreSQL
+//! - [`run`], [`position`], [`publish`]: the commands' shells
 //! - [`cli`], [`config`], [`error`], [`telemetry`], [`version`]: settings in, lines and metrics out
 
 pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod error;
+pub mod kafka;
 pub mod output;
+pub mod pipeline;
+pub mod position;
 pub mod postgres;
+pub mod publish;
+pub mod run;
 pub mod telemetry;
 pub mod version;
 pub mod wire;

@@ -1,0 +1,33 @@
+//! Whom the consumer thread works for.
+
+use std::collections::HashMap;
+
+use crate::wire::record::InputRecord;
+
+/// What the consumer thread tells the pipeline. Every method is called on that thread.
+pub trait Partitions: Send + Sync + 'static {
+    /// Where these partitions are to begin, as far as that can be told within 2 s.
+    fn positions(&self, partitions: &[i32]) -> HashMap<i32, i64>;
+    /// The partitions are assigned and paused until [`super::consumer::ConsumerHandle::begin`].
+    fn assigned(&self, partitions: &[i32]);
+    /// The partitions are about to go: stop their work within 5 s.
+    fn revoked(&self, partitions: &[i32]);
+    /// From here on `record` delivers what follows `offset` of the last [`super::consumer::ConsumerHandle::begin`].
+    fn begun(&self, partition: i32, life: u64);
+    /// Takes a record; `false` when there is no room for more.
+    fn record(&self, record: InputRecord) -> bool;
+    fn has_room(&self, partition: i32) -> bool;
+    /// Everything that the partition held when the broker was last asked has been delivered.
+    fn end_reached(&self, partition: i32);
+    /// Nothing came for five seconds; everything below `offset` has been delivered.
+    fn quiet_end(&self, partition: i32, offset: i64);
+    /// The broker refused an offset as outside of a log, it does not say whose.
+    fn offset_out_of_range(&self);
+    /// Records behind the last stable offset of the partition that are not yet handed over.
+    fn lag(&self, partition: i32, end: i64);
+    fn brokers_reachable(&self, reachable: bool);
+    /// The broker does not know the topic: nothing can go on, and no offset of it may be committed any more.
+    fn topic_gone(&self, line: String);
+    /// Nothing can go on.
+    fn fatal(&self, line: String);
+}

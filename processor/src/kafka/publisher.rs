@@ -1,0 +1,163 @@
+//! One Kafka transaction: records of the outbox and the offsets that say they are published.
+//!
+//! Everything here blocks, sometimes longer than its time-outs say (librdkafka #5456, #5511): callers run it on a thread
+//! that may be left behind, under a watchdog. Who calls it, with what, and what follows, is the pipeline's business.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::{
+    ClientConfig, ClientContext, Offset, TopicPartitionList,
+    config::RDKafkaLogLevel,
+    consumer::ConsumerGroupMetadata,
+    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
+    message::{DeliveryResult, Header, OwnedHeaders},
+    producer::{BaseProducer, BaseRecord, Producer, ProducerContext},
+};
+
+use crate::wire::record::{OutputRecord, OutputTopic};
+
+/// The longest that opening a producer takes by its time-outs.
+pub const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest that a transaction takes by its time-outs; the broker ends it after `transaction.timeout.ms`.
+pub const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A producer with the group's and instance's transactional id.
+pub type TransactionalProducer = BaseProducer<Context>;
+
+/// Topics by [`OutputTopic`].
+#[derive(Clone, Debug)]
+pub struct OutputTopics {
+    pub audit: String,
+    pub dead_letter: String,
+}
+
+/// Why a transaction did not commit.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// It was aborted: nothing of it is to be seen, the group's offsets are as before.
+    #[error("Kafka transaction aborted: {0}")]
+    Aborted(KafkaError),
+    /// Its end is not known: this producer is of no more use.
+    #[error("Kafka transaction in doubt: {0}")]
+    Doubt(KafkaError),
+    /// Another process has taken the transactional id.
+    #[error("Kafka producer fenced: {0}")]
+    Fenced(KafkaError),
+}
+
+/// Only logging; delivery failures surface when the transaction is to commit.
+#[derive(Clone, Copy, Debug)]
+pub struct Context;
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        super::log(level, facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "Kafka producer");
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+}
+
+/// Opens a producer and ends whatever a predecessor with the same id left open. Blocks.
+pub fn open(config: &ClientConfig) -> KafkaResult<TransactionalProducer> {
+    let producer: TransactionalProducer = config.create_with_context(Context)?;
+    producer.init_transactions(OPEN_TIMEOUT)?;
+    Ok(producer)
+}
+
+/// Sends `records` and the group's new `offsets` (partition, next offset) in one transaction. Blocks.
+pub fn publish<'a>(
+    producer: &TransactionalProducer,
+    topics: &OutputTopics,
+    mut records: impl Iterator<Item = &'a OutputRecord>,
+    offsets: &TopicPartitionList,
+    group: &ConsumerGroupMetadata,
+) -> Result<(), PublishError> {
+    let deadline = Instant::now() + TRANSACTION_TIMEOUT;
+    producer.begin_transaction().map_err(doubt)?;
+    let sent = records
+        .try_for_each(|record| send(producer, topics, record, deadline))
+        // Flushed before the offsets are sent: a commit that has to flush takes ten times as long.
+        .and_then(|()| producer.flush(left(deadline)))
+        .and_then(|()| producer.send_offsets_to_transaction(offsets, group, left(deadline)));
+    match sent {
+        Ok(()) => producer.commit_transaction(left(deadline)).map_err(|error| match error {
+            KafkaError::Transaction(ref cause) if cause.txn_requires_abort() => abort(producer, error),
+            error => doubt(error),
+        }),
+        Err(error) => Err(abort(producer, error)),
+    }
+}
+
+/// Offsets to send in a transaction.
+pub fn offsets(topic: &str, next: impl IntoIterator<Item = (i32, i64)>) -> KafkaResult<TopicPartitionList> {
+    let mut list = TopicPartitionList::new();
+    for (partition, offset) in next {
+        list.add_partition_offset(topic, partition, Offset::Offset(offset))?;
+    }
+    Ok(list)
+}
+
+fn send(
+    producer: &TransactionalProducer,
+    topics: &OutputTopics,
+    record: &OutputRecord,
+    deadline: Instant,
+) -> KafkaResult<()> {
+    let topic = match record.topic {
+        OutputTopic::Audit => &topics.audit,
+        OutputTopic::DeadLetter => &topics.dead_letter,
+    };
+    let mut message: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic);
+    message.key = record.key.as_deref();
+    message.payload = record.value.as_deref();
+    if !record.headers.is_empty() {
+        let headers = OwnedHeaders::new_with_capacity(record.headers.len());
+        message.headers = Some(
+            record
+                .headers
+                .iter()
+                .fold(headers, |headers, (key, value)| headers.insert(Header { key, value: value.as_deref() })),
+        );
+    }
+    loop {
+        match producer.send(message) {
+            Ok(()) => return Ok(()),
+            Err((error, back)) => {
+                let queue_full = error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull);
+                if !queue_full || Instant::now() >= deadline {
+                    return Err(error);
+                }
+                message = back;
+                producer.poll(Duration::from_millis(50));
+            }
+        }
+    }
+}
+
+fn left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
+}
+
+fn abort(producer: &TransactionalProducer, cause: KafkaError) -> PublishError {
+    match producer.abort_transaction(Duration::from_secs(5)) {
+        Ok(()) => PublishError::Aborted(cause),
+        Err(_) => doubt(cause),
+    }
+}
+
+fn doubt(error: KafkaError) -> PublishError {
+    match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced | RDKafkaErrorCode::InvalidProducerEpoch) => {
+            PublishError::Fenced(error)
+        }
+        _ => PublishError::Doubt(error),
+    }
+}

@@ -1,0 +1,127 @@
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use axum::{
+    Router,
+    extract::{Path, State},
+    http::HeaderMap,
+    routing::{get, post},
+};
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use super::*;
+
+type Answer = (StatusCode, String);
+
+/// A registry that answers as one status says; calls are counted.
+#[derive(Clone)]
+struct Peer {
+    status: StatusCode,
+    calls: Arc<AtomicUsize>,
+}
+
+async fn schema_by_id(State(peer): State<Peer>, Path(id): Path<u32>) -> Answer {
+    peer.calls.fetch_add(1, Ordering::Relaxed);
+    match id {
+        1 => (StatusCode::OK, json!({ "schema": "{}", "schemaType": "JSON" }).to_string()),
+        2 => (StatusCode::OK, json!({ "schema": "\"string\"" }).to_string()),
+        3 => (StatusCode::NOT_FOUND, json!({ "error_code": 40403, "message": "Schema not found" }).to_string()),
+        _ => (StatusCode::INTERNAL_SERVER_ERROR, json!({ "error_code": 50001, "message": "store" }).to_string()),
+    }
+}
+
+async fn lookup(State(peer): State<Peer>, headers: HeaderMap) -> Answer {
+    assert_eq!(headers["authorization"], "Basic bWU6dGlnZXI=");
+    let status = peer.status;
+    (status, json!({ "error_code": status.as_u16(), "message": "no", "id": 9 }).to_string())
+}
+
+/// Holds a subject whose schema is another one.
+async fn latest() -> Answer {
+    (StatusCode::OK, json!({ "id": 8, "schema": "\"string\"" }).to_string())
+}
+
+async fn incompatible() -> Answer {
+    (
+        StatusCode::CONFLICT,
+        json!({ "error_code": 409, "message": "Schema being registered is incompatible" }).to_string(),
+    )
+}
+
+async fn registry(status: StatusCode) -> (Registry, Arc<AtomicUsize>) {
+    let peer = Peer { status, calls: Arc::default() };
+    let calls = Arc::clone(&peer.calls);
+    let app = Router::new()
+        .route("/path/schemas/ids/{id}", get(schema_by_id))
+        .route("/path/subjects/{subject}", post(lookup))
+        .route("/path/subjects/{subject}/versions/latest", get(latest))
+        .route("/path/subjects/{subject}/versions", post(incompatible))
+        .with_state(peer);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://me:tiger@{}/path/", listener.local_addr().unwrap());
+    tokio::spawn(async { axum::serve(listener, app).await });
+    (connect(&url), calls)
+}
+
+fn connect(url: &str) -> Registry {
+    let url = crate::config::RegistryUrl::parse(url).unwrap();
+    Registry::connect(&RegistrySettings { url, password: None, certificates: None }).unwrap()
+}
+
+#[tokio::test]
+async fn an_id_is_asked_for_once() {
+    let (registry, calls) = registry(StatusCode::OK).await;
+    for _ in 0..3 {
+        assert_eq!(registry.schema_type(1).await, Ok(SchemaKind::Json));
+        assert_eq!(registry.schema_type(2).await, Ok(SchemaKind::Avro));
+        assert_eq!(registry.schema_type(3).await, Ok(SchemaKind::Unknown));
+    }
+    assert_eq!(calls.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test]
+async fn that_an_id_is_unknown_is_soon_forgotten() {
+    let (registry, _) = registry(StatusCode::OK).await;
+    registry.remember(7, SchemaKind::Unknown);
+    assert_eq!(registry.remembered(7), Some(SchemaKind::Unknown));
+    let long_ago = Instant::now().checked_sub(2 * UNKNOWN_FOR).unwrap();
+    registry.kinds.lock().unwrap().insert(7, (SchemaKind::Unknown, long_ago));
+    registry.kinds.lock().unwrap().insert(8, (SchemaKind::Json, long_ago));
+    assert_eq!((registry.remembered(7), registry.remembered(8)), (None, Some(SchemaKind::Json)));
+}
+
+#[tokio::test]
+async fn a_registry_that_fails_has_not_said_that_an_id_is_unknown() {
+    let (registry, calls) = registry(StatusCode::OK).await;
+    for _ in 0..2 {
+        assert_eq!(registry.schema_type(4).await, Err(RegistryError::Unreachable("store (50001)".to_owned())));
+    }
+    assert_eq!(calls.load(Ordering::Relaxed), 2);
+    let gone = connect("http://127.0.0.1:1");
+    assert!(matches!(gone.schema_type(1).await, Err(RegistryError::Unreachable(_))));
+}
+
+#[tokio::test]
+async fn an_answer_is_waited_for_or_needs_a_person() {
+    let (found, _) = registry(StatusCode::OK).await;
+    assert_eq!(found.audit_schema_id("dos.audit").await, Ok(9));
+    for status in [StatusCode::INTERNAL_SERVER_ERROR, StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS] {
+        let (busy, _) = registry(status).await;
+        assert!(matches!(busy.audit_schema_id("dos.audit").await, Err(RegistryError::Unreachable(_))), "{status}");
+    }
+    for status in [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::UNPROCESSABLE_ENTITY] {
+        let (refusing, _) = registry(status).await;
+        assert!(matches!(refusing.audit_schema_id("dos.audit").await, Err(RegistryError::Refused(_))), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_schema_that_is_not_compatible_is_refused() {
+    let (registry, _) = registry(StatusCode::NOT_FOUND).await;
+    let error = registry.audit_schema_id("dos.audit").await.unwrap_err();
+    assert!(error.to_string().contains("incompatible"), "{error}");
+    assert!(matches!(Failure::from(error), Failure::Setup(_)));
+}

@@ -1,0 +1,68 @@
+//! librdkafka's settings that the exactly-once protocol depends on; the operator's own come first and cannot name these.
+
+use rdkafka::ClientConfig;
+
+/// librdkafka's own bound of a batch.
+const BATCH_BYTES_MAX: usize = 1_000_000;
+
+/// The protocol's settings on top of the operator's (design: rebalancing).
+pub fn consumer_config(base: &ClientConfig, group_id: &str, instance_id: &str) -> ClientConfig {
+    let mut config = base.clone();
+    for (name, value) in [
+        ("group.id", group_id),
+        ("group.instance.id", instance_id),
+        ("group.protocol", "classic"),
+        ("partition.assignment.strategy", "cooperative-sticky"),
+        ("session.timeout.ms", "6000"),
+        ("heartbeat.interval.ms", "1000"),
+        ("max.poll.interval.ms", "60000"),
+        ("auto.offset.reset", "error"),
+        ("enable.auto.commit", "false"),
+        ("enable.auto.offset.store", "false"),
+        ("isolation.level", "read_committed"),
+        ("enable.partition.eof", "true"),
+        ("allow.auto.create.topics", "false"),
+        ("statistics.interval.ms", "1000"),
+        ("fetch.queue.backoff.ms", "10"),
+        ("fetch.wait.max.ms", "100"),
+        ("fetch.message.max.bytes", "524288"),
+        ("fetch.max.bytes", "2097152"),
+        ("queued.min.messages", "1000"),
+        ("queued.max.messages.kbytes", "2048"),
+        ("topic.metadata.refresh.interval.ms", "30000"),
+    ] {
+        config.set(name, value);
+    }
+    config
+}
+
+/// The protocol's settings on top of the operator's (design: publishing).
+pub fn producer_config(
+    base: &ClientConfig,
+    transactional_id: &str,
+    message_max_bytes: usize,
+    batch_bytes_max: usize,
+) -> ClientConfig {
+    let mut config = base.clone();
+    for (name, value) in [
+        ("transactional.id", transactional_id),
+        ("transaction.timeout.ms", "15000"),
+        ("message.timeout.ms", "14000"),
+        ("enable.idempotence", "true"),
+        ("acks", "all"),
+        ("partitioner", "murmur2_random"),
+        ("linger.ms", "0"),
+        ("compression.type", "lz4"),
+        ("queue.buffering.max.kbytes", "65536"),
+        ("allow.auto.create.topics", "false"),
+    ] {
+        // What an operator may tune (compression) is a default here, the rest is the protocol.
+        if name != "compression.type" || base.get(name).is_none() {
+            config.set(name, value);
+        }
+    }
+    config.set("message.max.bytes", message_max_bytes.to_string());
+    // The broker holds a topic's limit against whole batches: none is larger than what the narrower topic takes.
+    config.set("batch.size", batch_bytes_max.clamp(1, BATCH_BYTES_MAX).to_string());
+    config
+}

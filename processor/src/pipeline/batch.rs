@@ -1,0 +1,280 @@
+//! One batch: the transaction in which its effects, its archive, its output and its position become durable together.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use deadpool_postgres::Transaction;
+use tokio::time::{Instant, timeout};
+
+use super::Shared;
+use crate::{
+    domain::{
+        batch::{self, DeadLetter, DosState, Effects, EventDecision, Input, Moment},
+        history::HistoryHead,
+        ods_code::OdsCode,
+        postcode,
+        publishing::OutboxSpan,
+    },
+    postgres::{
+        self, Fault,
+        apply::ApplyContext,
+        archive,
+        outbox::{self, Output},
+        position,
+    },
+    telemetry::metrics::Stage,
+    wire::{
+        audit::Envelope,
+        change_event::{self, Decoded, Undecodable},
+        dead_letter,
+        record::{InputRecord, OutputRecord},
+    },
+};
+
+/// A database that does not answer at all is noticed after this long; its own time-outs are shorter.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(35);
+
+/// Bytes that several events may make together; more of them are applied in parts.
+const OUTPUT_BYTES_MAX: usize = 8 << 20;
+
+/// A record with what was read from it; kept through every retry.
+#[derive(Debug)]
+pub struct Prepared {
+    pub record: InputRecord,
+    pub decoded: Decoded,
+}
+
+/// The events of one transaction and the positions it moves between.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'a> {
+    pub from: i64,
+    pub to: i64,
+    pub events: &'a [Prepared],
+    /// It ends at or before the group's offset: the database had lost it, its audit is out (design: beginnings, ends and
+    /// edges).
+    pub is_published: bool,
+    /// The one event of this batch is refused: nothing of it is applied (rule 9.2).
+    pub refused: Option<&'a Refusal>,
+    /// How long one statement may take, where it is to be shorter than the session's.
+    pub statement_timeout: Option<Duration>,
+}
+
+/// Why an event is dead-lettered by what the database said of it.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    pub letter: DeadLetter,
+    pub attempts: i32,
+}
+
+/// How a transaction ended.
+#[derive(Debug)]
+pub enum Attempt {
+    Applied(OutboxSpan<Arc<Output>>),
+    /// The position is not where the lane thinks it is: nothing was written.
+    Fenced,
+    /// Several events make more output than one transaction may carry: nothing was written.
+    TooLarge,
+}
+
+/// Tries the batch once. On an error nothing was written, or (when the answer to COMMIT was lost) everything was: the
+/// next compare-and-set tells.
+pub async fn attempt(shared: &Shared, partition: i32, batch: Batch<'_>) -> Result<Attempt, Fault> {
+    match timeout(ATTEMPT_TIMEOUT, run(shared, partition, batch)).await {
+        Ok(result) => result,
+        Err(_) => Err(Fault::no_answer()),
+    }
+}
+
+async fn run(shared: &Shared, partition: i32, batch: Batch<'_>) -> Result<Attempt, Fault> {
+    let mut lease = shared.database.lease().await?;
+    let transaction = lease.transaction().await?;
+    if let Some(limit) = batch.statement_timeout {
+        postgres::pool::limit_statements(&transaction, limit).await?;
+    }
+    let topic = &shared.topics.change_events;
+    if !position::compare_and_set(&transaction, topic, partition, batch.from, batch.to).await? {
+        shared.metrics.fenced_batches.inc();
+        transaction.rollback().await?;
+        lease.give_back();
+        return Ok(Attempt::Fenced);
+    }
+    let moment = Moment { now: Utc::now(), today: shared.today() };
+    let decided = decide(shared, &transaction, batch, moment).await?;
+    let Some(span) = write(shared, &transaction, partition, batch, moment.now, &decided).await? else {
+        transaction.rollback().await?;
+        lease.give_back();
+        return Ok(Attempt::TooLarge);
+    };
+    let committing = Instant::now();
+    transaction.commit().await?;
+    shared.metrics.spent(Stage::Commit, committing.elapsed());
+    lease.give_back();
+    count(shared, batch.events, &decided.decisions);
+    Ok(Attempt::Applied(span))
+}
+
+/// A batch decided, nothing of it written yet.
+#[derive(Default)]
+struct DecidedBatch {
+    decisions: Vec<EventDecision>,
+    effects: Effects,
+    heads: HashMap<i32, HistoryHead>,
+}
+
+async fn decide(
+    shared: &Shared,
+    transaction: &Transaction<'_>,
+    batch: Batch<'_>,
+    moment: Moment,
+) -> Result<DecidedBatch, Fault> {
+    if let Some(refusal) = batch.refused {
+        let decisions = vec![batch::dead_lettered(refusal.letter.clone(), refusal.attempts)];
+        return Ok(DecidedBatch { decisions, ..DecidedBatch::default() });
+    }
+    let loading = Instant::now();
+    let inputs: Vec<&Input> = batch.events.iter().map(|event| &event.decoded.input).collect();
+    let state = load(transaction, &inputs).await?;
+    let mut loaded = loading.elapsed();
+
+    let deciding = Instant::now();
+    let decided = batch::decide(&inputs, state, moment);
+    shared.metrics.spent(Stage::Decide, deciding.elapsed());
+
+    let loading = Instant::now();
+    let heads = postgres::load::history_heads(transaction, &decided.changed_services()).await?;
+    let pending = postgres::load::pending_changes(transaction, &decided.synchronised_services()).await?;
+    loaded += loading.elapsed();
+    shared.metrics.spent(Stage::Load, loaded);
+    let (decisions, effects) = batch::finish(decided, &heads, pending);
+    Ok(DecidedBatch { decisions, effects, heads })
+}
+
+/// What DoS holds of the batch's organisations, locked in the order that every lane keeps.
+async fn load(transaction: &Transaction<'_>, inputs: &[&Input]) -> Result<DosState, Fault> {
+    let codes: BTreeSet<OdsCode> =
+        inputs.iter().filter_map(|input| input.body.event()).map(|event| event.ods_code).collect();
+    if codes.is_empty() {
+        return Ok(DosState::default());
+    }
+    let codes: Vec<OdsCode> = codes.into_iter().collect();
+    let mut state = DosState {
+        sequences: postgres::load::lock_sequences(transaction, &codes).await?,
+        services: postgres::services::services(transaction, &codes).await?,
+        locations: HashMap::new(),
+        z_code_pairs: postgres::load::z_code_pairs(transaction).await?,
+    };
+    let postcodes = batch::postcodes_to_look_up(inputs, &state);
+    if !postcodes.is_empty() {
+        let spellings: Vec<String> = postcodes.iter().flat_map(|postcode| postcode::spellings(postcode)).collect();
+        state.locations = postgres::load::locations(transaction, &spellings).await?;
+    }
+    Ok(state)
+}
+
+/// Writes what was decided; `None` when that is too much for one transaction.
+async fn write(
+    shared: &Shared,
+    transaction: &Transaction<'_>,
+    partition: i32,
+    batch: Batch<'_>,
+    now: DateTime<Utc>,
+    decided: &DecidedBatch,
+) -> Result<Option<OutboxSpan<Arc<Output>>>, Fault> {
+    let encoding = Instant::now();
+    let output = produce(shared, batch, now, &decided.decisions)?;
+    let payload = outbox::encode(&output);
+    shared.metrics.spent(Stage::Encode, encoding.elapsed());
+    if payload.len() > OUTPUT_BYTES_MAX && batch.events.len() > 1 {
+        return Ok(None);
+    }
+
+    let writing = Instant::now();
+    let correlation_ids: Vec<&str> =
+        batch.events.iter().map(|event| event.decoded.input.correlation_id.as_str()).collect();
+    let context = ApplyContext { now, heads: &decided.heads, correlation_ids: &correlation_ids };
+    postgres::apply::apply(transaction, &decided.effects, &context).await?;
+    let topic = &shared.topics.change_events;
+    let archived: Vec<_> = batch.events.iter().filter_map(archived).collect();
+    archive::insert(transaction, topic, &archived).await?;
+    let events = i32::try_from(batch.events.len()).unwrap_or(i32::MAX);
+    if !batch.is_published {
+        outbox::insert(transaction, topic, partition, (batch.from, batch.to), events, &payload).await?;
+    }
+    shared.metrics.spent(Stage::Apply, writing.elapsed());
+    let (start, end, events, bytes) = (batch.from, batch.to, batch.events.len(), payload.len());
+    Ok(Some(OutboxSpan { start, end, events, bytes, records: Arc::new(output) }))
+}
+
+fn archived(event: &Prepared) -> Option<archive::ArchiveRow<'_>> {
+    Some(archive::ArchiveRow {
+        ods_code: event.decoded.ods_code.as_deref()?,
+        sequence_number: event.decoded.sequence_number,
+        received_at: DateTime::from_timestamp_millis(event.record.timestamp_ms).unwrap_or_default(),
+        event: event.decoded.archive.as_deref()?,
+        correlation_id: &event.decoded.input.correlation_id,
+        source_partition: event.record.partition,
+        source_offset: event.record.offset,
+    })
+}
+
+/// The audit and dead-letter records of a batch.
+fn produce(
+    shared: &Shared,
+    batch: Batch<'_>,
+    now: DateTime<Utc>,
+    decisions: &[EventDecision],
+) -> Result<Output, Fault> {
+    let mut records = Vec::with_capacity(decisions.iter().map(|decision| decision.reports.len()).sum());
+    for (event, decision) in batch.events.iter().zip(decisions) {
+        let envelope = Envelope {
+            topic: &event.record.topic,
+            partition: event.record.partition,
+            offset: event.record.offset,
+            timestamp_ms: event.record.timestamp_ms,
+            ods_code: event.decoded.ods_code.as_deref(),
+            sequence_number: event.decoded.sequence_number,
+            correlation_id: &event.decoded.input.correlation_id,
+            occurred_at: now,
+        };
+        let audit = shared.encoder.encode(&envelope, &decision.reports);
+        records.extend(audit.map_err(|error| Fault::unclear(format!("{error:#}")))?);
+        if let Some(letter) = &decision.dead_letter {
+            records.push(dead_letter_of(shared, event, letter, batch.refused.map_or(1, |refusal| refusal.attempts)));
+        }
+    }
+    let received_ms = batch.events.iter().map(|event| event.record.timestamp_ms).collect();
+    Ok(Output { records, received_ms })
+}
+
+fn dead_letter_of(shared: &Shared, event: &Prepared, letter: &DeadLetter, attempts: i32) -> OutputRecord {
+    dead_letter::record(&event.record, &event.decoded, letter, attempts, shared.dead_letter_bytes_max)
+}
+
+/// Metrics of what is now durable.
+fn count(shared: &Shared, events: &[Prepared], decisions: &[EventDecision]) {
+    let metrics = &shared.metrics;
+    metrics.batch_events.observe(f64::from(u32::try_from(events.len()).unwrap_or(u32::MAX)));
+    for (event, decision) in events.iter().zip(decisions) {
+        metrics.decided(decision);
+        metrics.event_latency.observe(seconds_since(event.record.timestamp_ms));
+    }
+}
+
+/// Seconds from a record's timestamp until now; never below 0, whatever the producer's clock said.
+pub fn seconds_since(timestamp_ms: i64) -> f64 {
+    let elapsed = Utc::now().timestamp_millis().saturating_sub(timestamp_ms).max(0);
+    Duration::from_millis(elapsed.unsigned_abs()).as_secs_f64()
+}
+
+/// The JSON of a record's value, after the registry was asked about a frame.
+pub fn decode(record: InputRecord, json: Result<std::ops::Range<usize>, Undecodable>) -> Prepared {
+    let decoded = {
+        let value = record.value.as_deref().unwrap_or_default();
+        change_event::decode(&record, json.map(|range| &value[range]))
+    };
+    Prepared { record, decoded }
+}

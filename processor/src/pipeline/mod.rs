@@ -1,0 +1,262 @@
+//! The only place that knows the order of the steps, and the only one that joins Kafka and PostgreSQL.
+//!
+//! - [`lanes`]: partitions come and go; each that is here has a lane
+//! - [`lane`]: one partition: begin, take what is there, apply, again
+//! - [`batch`]: decode → load → decide → write → commit, one transaction
+//! - [`retry`]: what follows an error of that transaction
+//! - [`publishing`]: outbox → Kafka transaction → group's offset
+//! - [`serving`], [`partition`]: what these share
+
+pub mod backoff;
+pub mod batch;
+pub mod lane;
+pub mod lanes;
+pub mod partition;
+pub mod publishing;
+pub mod retry;
+pub mod serving;
+
+use std::{
+    collections::BTreeMap,
+    fmt::Display,
+    sync::{Arc, OnceLock, atomic::AtomicBool},
+    time::Duration,
+};
+
+use chrono::{NaiveDate, Utc};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList, consumer::Consumer as _};
+use tokio::{
+    sync::{Notify, Semaphore, watch},
+    task::spawn_blocking,
+    time::timeout,
+};
+
+use self::{
+    partition::{Delivery, Partition},
+    serving::Serving,
+};
+use crate::{
+    domain::{
+        london::today_in_london,
+        position::{GroupOffset, HaltReason, LogEnds},
+    },
+    kafka::{consumer::ConsumerHandle, publisher::OutputTopics, registry::Registry},
+    postgres::{self, Fault, database::Database},
+    telemetry::{
+        metrics::{Dependency, Metrics},
+        readiness::Readiness,
+    },
+    wire::audit::AuditEncoder,
+};
+
+/// A question to the brokers waits this long; a broker that holds an answer back is asked again.
+const BROKER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A halted partition's name in `/readyz`.
+fn halt_component(partition: i32) -> String {
+    format!("partition {partition}")
+}
+
+/// The name in `/readyz` of a partition whose lane waits for the database.
+fn waiting_component(partition: i32) -> String {
+    format!("database (partition {partition})")
+}
+
+/// Names of the three topics.
+#[derive(Clone, Debug)]
+pub struct Topics {
+    pub change_events: String,
+    pub audit: String,
+    pub dead_letter: String,
+}
+
+/// What lanes, publisher and consumer callbacks share.
+pub struct Shared {
+    pub database: Database,
+    pub registry: Registry,
+    pub metrics: Arc<Metrics>,
+    pub readiness: Arc<Readiness>,
+    pub encoder: AuditEncoder,
+    pub topics: Topics,
+    pub producer_config: ClientConfig,
+    /// Most bytes of a dead-letter record's value.
+    pub dead_letter_bytes_max: usize,
+    pub batch_events_max: usize,
+    /// A date to take as today, for rehearsals and tests.
+    pub today: Option<NaiveDate>,
+    /// With `--exit-at-end`: where each partition ended at start.
+    pub ends: BTreeMap<i32, i64>,
+    pub serving: Serving,
+    /// Places in the database: lanes that may have a transaction open at the same time.
+    pub places: Arc<Semaphore>,
+    pub publish_now: Notify,
+    pub consumer: OnceLock<ConsumerHandle>,
+    pub fatal: watch::Sender<Option<String>>,
+    /// The input topic is gone: no offset of it may be committed any more.
+    pub topic_gone: AtomicBool,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Shared").field("topics", &self.topics).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub fn today(&self) -> NaiveDate {
+        self.today.unwrap_or_else(|| today_in_london(Utc::now()))
+    }
+
+    /// The end that the partition had at start, with `--exit-at-end`.
+    pub fn end_at_start(&self, partition: i32) -> Option<i64> {
+        self.ends.get(&partition).copied()
+    }
+
+    pub fn consumer(&self) -> &ConsumerHandle {
+        self.consumer.get().expect("lanes and publisher start after the consumer")
+    }
+
+    pub fn output_topics(&self) -> OutputTopics {
+        OutputTopics { audit: self.topics.audit.clone(), dead_letter: self.topics.dead_letter.clone() }
+    }
+
+    pub fn up(&self, dependency: Dependency) {
+        self.metrics.set_up(dependency, true);
+        if self.readiness.clear(dependency.as_str()) {
+            tracing::info!(dependency = dependency.as_str(), "reachable again");
+        }
+    }
+
+    /// Says what is away where an operator looks; once in the log, not at each try.
+    pub fn down(&self, dependency: Dependency, why: &dyn Display) {
+        self.metrics.set_up(dependency, false);
+        if self.readiness.set(dependency.as_str(), Some(why.to_string())) {
+            tracing::warn!(dependency = dependency.as_str(), "not usable, waiting: {why}");
+        }
+    }
+
+    /// Bytes of outbox rows that memory holds.
+    pub fn held_bytes(&self) -> usize {
+        self.serving.all().iter().map(|partition| partition.unpublished().held_bytes()).sum()
+    }
+
+    /// Gauges that are looked at rather than counted.
+    pub fn measure(&self) {
+        let now_ms = Utc::now().timestamp_millis();
+        let partitions = self.serving.all();
+        let oldest = partitions.iter().filter_map(|partition| partition.oldest_ms()).min();
+        let batches: usize = partitions.iter().map(|partition| partition.unpublished().backlog().batches).sum();
+        self.metrics.outbox_batches.set(i64::try_from(batches).unwrap_or(i64::MAX));
+        let halted = partitions.iter().filter(|partition| partition.is_halted()).count();
+        self.metrics.halted_partitions.set(i64::try_from(halted).unwrap_or(i64::MAX));
+        self.metrics.oldest_unprocessed_age.set(oldest.map_or(0, |oldest| (now_ms - oldest).max(0) / 1_000));
+        self.database.measure(&self.metrics);
+    }
+
+    /// The process cannot go on.
+    pub fn fatal(&self, line: String) {
+        self.fatal.send_if_modified(|fatal| {
+            let first = fatal.is_none();
+            if first {
+                *fatal = Some(line);
+            }
+            first
+        });
+    }
+
+    /// Says where an operator looks that a partition is halted, or no longer.
+    pub fn set_halted(&self, partition: &Partition, line: Option<String>) {
+        partition.set_halted(line.is_some());
+        self.readiness.set(&halt_component(partition.number), line);
+    }
+
+    /// What was told of a partition that is ours no longer.
+    pub fn forget_partition(&self, partition: i32) {
+        self.metrics.forget_partition(partition);
+        self.readiness.clear(&halt_component(partition));
+        self.readiness.clear(&waiting_component(partition));
+    }
+
+    /// The database has lost what the group's offset says is published.
+    pub fn tell_behind(&self, partition: i32, position: i64, group: i64) {
+        if position < group {
+            self.metrics.reapplied(partition, position, group);
+            tracing::warn!(
+                partition,
+                from = position,
+                to = group,
+                "position behind the group's offset: effects are applied again, their audit is not"
+            );
+        }
+    }
+
+    /// A lane waits for the database: said under a name of its own, so that another lane's success does not hide it.
+    pub fn lane_waits(&self, partition: i32, why: &dyn Display) {
+        self.metrics.set_up(Dependency::Database, false);
+        if self.readiness.set(&waiting_component(partition), Some(why.to_string())) {
+            tracing::warn!(partition, "waiting for the database: {why}");
+        }
+    }
+
+    /// The lane goes on.
+    pub fn lane_goes_on(&self, partition: i32) {
+        self.up(Dependency::Database);
+        if self.readiness.clear(&waiting_component(partition)) {
+            tracing::info!(partition, "goes on");
+        }
+    }
+
+    /// Halts a partition for a reason that its lane does not see by itself.
+    pub async fn halt(&self, partition: &Partition, reason: &HaltReason) -> Result<(), Fault> {
+        let topic = &self.topics.change_events;
+        let line = reason.line(topic, partition.number);
+        let lease = self.database.lease().await?;
+        postgres::position::halt(&*lease, topic, partition.number, reason.position(), &line).await?;
+        lease.give_back();
+        tracing::error!(partition = partition.number, "{line}");
+        self.set_halted(partition, Some(line));
+        partition.notify_changed();
+        partition.deliver(Delivery::CheckLog);
+        Ok(())
+    }
+
+    /// The group's committed offset; `None` when the broker does not tell.
+    pub async fn group_offset(&self, partition: i32) -> Option<GroupOffset> {
+        let consumer = Arc::clone(self.consumer().consumer());
+        let topic = self.topics.change_events.clone();
+        let ask = spawn_blocking(move || {
+            let mut list = TopicPartitionList::new();
+            list.add_partition(&topic, partition);
+            let answer = consumer.committed_offsets(list, BROKER_TIMEOUT);
+            // The call succeeds although the broker refused to answer for the partition.
+            let told = |offsets: TopicPartitionList| {
+                let found = offsets.find_partition(&topic, partition)?;
+                found.error().ok()?;
+                Some(found.offset())
+            };
+            answer.map(told)
+        });
+        match timeout(BROKER_TIMEOUT * 2, ask).await {
+            Ok(Ok(Ok(Some(Offset::Offset(offset))))) => Some(GroupOffset::At(offset)),
+            Ok(Ok(Ok(Some(Offset::Invalid)))) => Some(GroupOffset::Missing),
+            other => {
+                tracing::debug!(partition, ?other, "committed offset not told");
+                None
+            }
+        }
+    }
+
+    /// The log's ends; `None` when the broker does not tell.
+    pub async fn log_ends(&self, partition: i32) -> Option<LogEnds> {
+        let consumer = Arc::clone(self.consumer().consumer());
+        let topic = self.topics.change_events.clone();
+        let ask = spawn_blocking(move || consumer.fetch_watermarks(&topic, partition, BROKER_TIMEOUT));
+        match timeout(BROKER_TIMEOUT * 2, ask).await {
+            Ok(Ok(Ok((low, high)))) => Some(LogEnds { low, high }),
+            other => {
+                tracing::debug!(partition, ?other, "log ends not told");
+                None
+            }
+        }
+    }
+}

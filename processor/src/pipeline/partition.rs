@@ -1,0 +1,173 @@
+//! What the lane, the consumer thread and the publisher share about one assigned partition.
+
+use std::sync::{
+    Arc, Mutex, MutexGuard,
+    atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
+};
+
+use tokio::sync::{Notify, mpsc};
+
+use crate::{
+    domain::{position::GroupOffset, publishing::Unpublished},
+    postgres::outbox::Output,
+    wire::record::InputRecord,
+};
+
+/// Records that wait for a lane: past either bound the consumer pauses the partition.
+pub const INBOX_EVENTS_MAX: usize = 1_000;
+/// Bytes that wait for a lane.
+pub const INBOX_BYTES_MAX: usize = 3 << 19;
+/// Applied but unpublished work of one partition past which its lane pauses: more than 30 s at 400 events a second.
+pub const BACKLOG_EVENTS_MAX: usize = 20_000;
+/// The same in bytes of the outbox.
+pub const BACKLOG_BYTES_MAX: usize = 256 << 20;
+
+/// What a lane is handed, in the order of the log.
+#[derive(Debug)]
+pub enum Delivery {
+    /// What follows starts at the offset that the lane asked for when it began this life.
+    Begun(u64),
+    Record(InputRecord),
+    /// All that the log held when the broker was last asked came before this.
+    EndReached,
+    /// Nothing came for a while; everything below the offset came before this.
+    QuietEnd(i64),
+    /// The broker refused some offset: hold the position against the log's ends.
+    CheckLog,
+}
+
+/// What is applied and not yet published.
+pub type Unsent = Unpublished<Arc<Output>>;
+
+/// One assigned partition.
+#[derive(Debug)]
+pub struct Partition {
+    pub number: i32,
+    inbox: mpsc::UnboundedSender<Delivery>,
+    queued_events: AtomicUsize,
+    queued_bytes: AtomicUsize,
+    /// Timestamp of the oldest record handed to the lane and not yet applied; `i64::MAX` for none.
+    oldest_ms: AtomicI64,
+    /// Offset after the last record that was applied, for the lag.
+    position: AtomicI64,
+    unpublished: Mutex<Unsent>,
+    halted: AtomicBool,
+    /// Offset that the group has to get before anything is applied.
+    start_to_commit: Mutex<Option<i64>>,
+    changed: Notify,
+}
+
+impl Partition {
+    /// The partition and the end that its lane reads.
+    pub fn new(number: i32) -> (Arc<Self>, mpsc::UnboundedReceiver<Delivery>) {
+        // Unbounded by type, bounded by count: the consumer pauses the partition at INBOX_EVENTS_MAX and INBOX_BYTES_MAX.
+        let (inbox, deliveries) = mpsc::unbounded_channel();
+        let partition = Self {
+            number,
+            inbox,
+            queued_events: AtomicUsize::new(0),
+            queued_bytes: AtomicUsize::new(0),
+            oldest_ms: AtomicI64::new(i64::MAX),
+            position: AtomicI64::new(0),
+            unpublished: Mutex::new(Unpublished::new()),
+            halted: AtomicBool::new(false),
+            start_to_commit: Mutex::new(None),
+            changed: Notify::new(),
+        };
+        (Arc::new(partition), deliveries)
+    }
+
+    /// Hands something to the lane; `false` when it has no room for more.
+    pub fn deliver(&self, delivery: Delivery) -> bool {
+        if let Delivery::Record(record) = &delivery {
+            self.queued_events.fetch_add(1, Ordering::Relaxed);
+            self.queued_bytes.fetch_add(size(record), Ordering::Relaxed);
+            self.oldest_ms.fetch_min(record.timestamp_ms, Ordering::Relaxed);
+        }
+        // A lane that is gone was revoked; what it did not take is read again by the next owner.
+        let _ = self.inbox.send(delivery);
+        self.queued_events.load(Ordering::Relaxed) < INBOX_EVENTS_MAX
+            && self.queued_bytes.load(Ordering::Relaxed) < INBOX_BYTES_MAX
+    }
+
+    /// Room for a good part of what a full inbox holds, so that pausing and resuming do not alternate quickly.
+    pub fn has_room(&self) -> bool {
+        self.queued_events.load(Ordering::Relaxed) <= INBOX_EVENTS_MAX / 2
+            && self.queued_bytes.load(Ordering::Relaxed) <= INBOX_BYTES_MAX / 2
+    }
+
+    /// The lane took a record out of its inbox.
+    pub fn taken(&self, record: &InputRecord) {
+        self.queued_events.fetch_sub(1, Ordering::Relaxed);
+        self.queued_bytes.fetch_sub(size(record), Ordering::Relaxed);
+    }
+
+    /// The lane has nothing in hand that is older than this.
+    pub fn set_oldest(&self, timestamp_ms: Option<i64>) {
+        self.oldest_ms.store(timestamp_ms.unwrap_or(i64::MAX), Ordering::Relaxed);
+    }
+
+    /// Timestamp of the oldest record in hand.
+    pub fn oldest_ms(&self) -> Option<i64> {
+        Some(self.oldest_ms.load(Ordering::Relaxed)).filter(|&oldest| oldest != i64::MAX)
+    }
+
+    pub fn position(&self) -> i64 {
+        self.position.load(Ordering::Relaxed)
+    }
+
+    pub fn set_position(&self, position: i64) {
+        self.position.store(position, Ordering::Relaxed);
+    }
+
+    pub fn unpublished(&self) -> MutexGuard<'_, Unsent> {
+        self.unpublished.lock().expect("no holder of this lock panics")
+    }
+
+    /// Waits for a person.
+    pub fn is_halted(&self) -> bool {
+        self.halted.load(Ordering::Relaxed)
+    }
+
+    pub fn set_halted(&self, halted: bool) {
+        self.halted.store(halted, Ordering::Relaxed);
+    }
+
+    /// Asks the publisher to give the group this offset.
+    pub fn commit_start(&self, offset: Option<i64>) {
+        *self.start_to_commit.lock().expect("no holder of this lock panics") = offset;
+    }
+
+    pub fn start_to_commit(&self) -> Option<i64> {
+        *self.start_to_commit.lock().expect("no holder of this lock panics")
+    }
+
+    /// Wakes the lane where it waits for the publisher.
+    pub fn notify_changed(&self) {
+        self.changed.notify_waiters();
+    }
+
+    /// Waits until `ready` says so; the publisher's changes are looked at as they come.
+    pub async fn wait_until<T>(&self, mut ready: impl FnMut(&Unsent) -> Option<T>) -> T {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if let Some(value) = ready(&self.unpublished()) {
+                return value;
+            }
+            changed.await;
+        }
+    }
+
+    /// Waits for the group's offset.
+    pub async fn group_offset(&self) -> GroupOffset {
+        self.wait_until(|unpublished| Some(unpublished.group()).filter(|&group| group != GroupOffset::Unknown)).await
+    }
+}
+
+/// Bytes a record holds in memory, roughly.
+pub fn size(record: &InputRecord) -> usize {
+    let headers: usize = record.headers.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len)).sum();
+    record.value.as_ref().map_or(0, Vec::len) + record.key.as_ref().map_or(0, Vec::len) + headers + 128
+}

@@ -1,0 +1,191 @@
+//! `dosi run`: waits for the parts it needs, starts consumer, lanes and publisher, and leaves in order.
+
+mod setup;
+
+use std::{collections::BTreeMap, io::Write as _, sync::Arc, time::Duration};
+
+use tokio::{
+    net::TcpListener,
+    runtime::Handle,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, interval, sleep, timeout},
+};
+
+use crate::{
+    cli::RunSettings,
+    domain::position::GroupOffset,
+    error::Failure,
+    kafka::{consumer, partitions::Partitions, settings as protocol},
+    pipeline::{Shared, lanes::Lanes, publishing::Publisher},
+    telemetry::{http, metrics::Metrics, readiness::Readiness},
+};
+
+/// Leaving takes no longer than this, whatever hangs.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(9);
+/// Of it, how long lanes may finish the batches in hand.
+const LANES_TIMEOUT: Duration = Duration::from_secs(3);
+/// And how long the publisher may send what is applied.
+const PUBLISH_TIMEOUT: Duration = Duration::from_millis(2_500);
+/// And how long the consumer may take to leave the group.
+const GROUP_TIMEOUT: Duration = Duration::from_millis(2_500);
+
+/// Processes until SIGTERM or SIGINT, or with `--exit-at-end` until the topic's end.
+pub async fn run(settings: RunSettings) -> Result<(), Failure> {
+    if let Some(today) = settings.processing.today {
+        tracing::warn!(%today, "DOSI_TODAY is set: this date is taken as today");
+    }
+    let metrics = Arc::new(Metrics::new());
+    let readiness = Arc::new(Readiness::starting());
+    let (stop_http, stopping_http) = watch::channel(false);
+    let server = serve(&settings, &metrics, &readiness, stopping_http).await?;
+    let end = process(&settings, &metrics, &readiness).await;
+    stop_http.send_replace(true);
+    // A client that does not let go does not hold the process.
+    let _ = timeout(Duration::from_secs(1), server).await;
+    end
+}
+
+async fn process(settings: &RunSettings, metrics: &Arc<Metrics>, readiness: &Arc<Readiness>) -> Result<(), Failure> {
+    let (fatal, mut failed) = watch::channel(None);
+    let shared = tokio::select! {
+        shared = setup::setup(settings, metrics, readiness, fatal) => Arc::new(shared?),
+        () = asked_to_stop() => return Ok(()),
+    };
+    let work = start(settings, &shared)?;
+    let ticker = tokio::spawn(tick(Arc::clone(&shared)));
+    let line = tokio::select! {
+        () = asked_to_stop() => None,
+        () = at_end(&shared), if settings.exit_at_end => None,
+        Ok(line) = failed.wait_for(Option::is_some) => line.clone(),
+    };
+    let code = i32::from(line.is_some());
+    if let Some(line) = &line {
+        tracing::error!("{line}");
+    }
+    leave_within(LEAVE_TIMEOUT, code, line.clone());
+    work.leave(&shared).await;
+    ticker.abort();
+    line.map_or(Ok(()), |line| Err(Failure::Failed(anyhow::anyhow!(line))))
+}
+
+/// What runs until it is told to leave.
+struct Work {
+    lanes: Arc<Lanes>,
+    publisher: JoinHandle<()>,
+    stop_publisher: watch::Sender<bool>,
+    consumer_ended: tokio::sync::oneshot::Receiver<()>,
+}
+
+fn start(settings: &RunSettings, shared: &Arc<Shared>) -> Result<Work, Failure> {
+    let lanes = Arc::new(Lanes::new(Arc::clone(shared), Handle::current()));
+    let base = crate::config::kafka_base_config(&settings.kafka);
+    let config = protocol::consumer_config(&base, &settings.deployment.group_id, &settings.processing.instance_id);
+    shared.readiness.set("group", Some("no partition is assigned yet".to_owned()));
+    let (handle, consumer_ended) =
+        consumer::start(&config, &shared.topics.change_events, Arc::clone(&lanes) as Arc<dyn Partitions>)
+            .map_err(|error| Failure::Failed(anyhow::Error::new(error).context("failed to start the consumer")))?;
+    // Nothing asks for it before partitions are assigned, and those come through the handle's own thread.
+    let _ = shared.consumer.set(handle);
+    let (stop_publisher, stop) = watch::channel(false);
+    let publisher = tokio::spawn(Publisher::new(Arc::clone(shared), stop).run());
+    shared.readiness.clear("start");
+    Ok(Work { lanes, publisher, stop_publisher, consumer_ended })
+}
+
+impl Work {
+    /// Stop taking, finish the batches in hand, publish, leave the group. What is unpublished stays in the outbox.
+    async fn leave(self, shared: &Shared) {
+        tracing::info!("leaving");
+        self.lanes.stop_all(LANES_TIMEOUT).await;
+        self.stop_publisher.send_replace(true);
+        if timeout(PUBLISH_TIMEOUT, self.publisher).await.is_err() {
+            tracing::warn!("what is unpublished stays in the outbox");
+        }
+        shared.consumer().leave();
+        if timeout(GROUP_TIMEOUT, self.consumer_ended).await.is_err() {
+            tracing::warn!("left without the group's answer");
+        }
+        tracing::info!("left");
+    }
+}
+
+/// Ends the process after `within`, whatever hangs: a thread that no async time-out reaches.
+fn leave_within(within: Duration, code: i32, line: Option<String>) {
+    std::thread::spawn(move || {
+        std::thread::sleep(within);
+        tracing::warn!("left before everything had ended");
+        if let Some(line) = line {
+            // Nothing can be done about a stderr that is gone.
+            let _ = writeln!(std::io::stderr(), "dosi: {line}");
+        }
+        std::process::exit(code);
+    });
+}
+
+async fn serve(
+    settings: &RunSettings,
+    metrics: &Arc<Metrics>,
+    readiness: &Arc<Readiness>,
+    mut stop: watch::Receiver<bool>,
+) -> Result<JoinHandle<std::io::Result<()>>, Failure> {
+    let address = &settings.processing.http_listen;
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|error| Failure::Usage(format!("DOSI_HTTP_LISTEN (--http-listen) {address}: {error}")))?;
+    let stopped = async move {
+        let _ = stop.wait_for(|stop| *stop).await;
+    };
+    Ok(tokio::spawn(http::serve(listener, Arc::clone(metrics), Arc::clone(readiness), stopped)))
+}
+
+/// SIGTERM or SIGINT.
+async fn asked_to_stop() {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::error!("signals cannot be caught");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// Done when the group's offset has reached, for every partition, the end that it had at start.
+async fn at_end(shared: &Shared) {
+    let mut left: BTreeMap<i32, i64> = shared.ends.clone();
+    let mut asked = Instant::now();
+    while !left.is_empty() {
+        let ask = asked.elapsed() > Duration::from_millis(500);
+        for (partition, end) in left.clone() {
+            let (applied, group) = match shared.serving.get(partition) {
+                Some(ours) => {
+                    let unpublished = ours.unpublished();
+                    (unpublished.applied(), Some(unpublished.group()))
+                }
+                None if ask => (end, shared.group_offset(partition).await),
+                None => (end, None),
+            };
+            // A position behind the group's offset is caught up with, too.
+            if applied >= end && matches!(group, Some(GroupOffset::At(offset)) if offset >= end) {
+                left.remove(&partition);
+            }
+        }
+        if ask {
+            asked = Instant::now();
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    tracing::info!("every partition has reached the end it had at start");
+}
+
+/// Gauges that nobody sets as things happen.
+async fn tick(shared: Arc<Shared>) {
+    let mut ticks = interval(Duration::from_secs(1));
+    loop {
+        ticks.tick().await;
+        shared.measure();
+    }
+}

@@ -1,0 +1,272 @@
+//! What must be there before anything starts: waited for when it cannot be reached, refused when only a person can mend it.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Display,
+    sync::{Arc, atomic::AtomicBool},
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    ClientConfig, ClientContext,
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
+    error::{KafkaError, RDKafkaErrorCode},
+};
+use tokio::{
+    sync::{Notify, Semaphore, watch},
+    task::spawn_blocking,
+    time::sleep,
+};
+
+use crate::{
+    cli::RunSettings,
+    config::kafka_base_config,
+    error::Failure,
+    kafka::{
+        admin::{Admin, is_refusal},
+        registry::{Registry, RegistryError},
+        settings::producer_config,
+        topics::max_message_bytes,
+    },
+    pipeline::{Shared, Topics, backoff::Backoff, serving::Serving},
+    postgres::{
+        database::Database,
+        setup::{self, SetupFault},
+    },
+    telemetry::{
+        metrics::{Dependency, Metrics},
+        readiness::Readiness,
+    },
+    wire::audit::AuditEncoder,
+};
+
+/// What a record batch adds to its one record, at most.
+const RECORD_BATCH_BYTES: usize = 512;
+/// A question to the brokers waits this long before it is asked again.
+const BROKER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Everything that lanes and publisher share, once all parts have answered.
+pub(super) async fn setup(
+    settings: &RunSettings,
+    metrics: &Arc<Metrics>,
+    readiness: &Arc<Readiness>,
+    fatal: watch::Sender<Option<String>>,
+) -> Result<Shared, Failure> {
+    let watch = Watch { metrics, readiness };
+    let database = Database::new(&settings.database)?;
+    let registry = Registry::connect(&settings.registry)?;
+    let (brokers, schema_id, ()) = tokio::try_join!(
+        watch.brokers(settings),
+        watch.audit_schema(&registry, settings),
+        watch.database(&database, settings)
+    )?;
+    let topics = &settings.topics;
+    let transactional_id = format!("{}-{}", settings.deployment.group_id, settings.processing.instance_id);
+    let base = kafka_base_config(&settings.kafka);
+    Ok(Shared {
+        places: Arc::new(Semaphore::new(lanes_at_once(settings.database.pool_size))),
+        database,
+        registry,
+        metrics: Arc::clone(metrics),
+        readiness: Arc::clone(readiness),
+        encoder: AuditEncoder::new(schema_id, &settings.deployment.environment, &topics.dead_letter),
+        topics: Topics {
+            change_events: topics.change_events.clone(),
+            audit: topics.audit.clone(),
+            dead_letter: topics.dead_letter.clone(),
+        },
+        producer_config: producer_config(
+            &base,
+            &transactional_id,
+            brokers.dead_letter_bytes_max.max(1 << 20),
+            brokers.dead_letter_bytes_max.min(brokers.audit_bytes_max),
+        ),
+        dead_letter_bytes_max: brokers.dead_letter_bytes_max.saturating_sub(RECORD_BATCH_BYTES),
+        batch_events_max: settings.processing.batch_events_max,
+        today: settings.processing.today,
+        ends: if settings.exit_at_end { brokers.ends } else { BTreeMap::new() },
+        serving: Serving::default(),
+        publish_now: Notify::new(),
+        consumer: std::sync::OnceLock::new(),
+        fatal,
+        topic_gone: AtomicBool::new(false),
+    })
+}
+
+/// Two lanes keep two cores of a database busy; connections for the publisher and for looks at positions must be left.
+fn lanes_at_once(pool_size: usize) -> usize {
+    pool_size.saturating_sub(2).max(1)
+}
+
+/// What the brokers say of the topics.
+struct Brokers {
+    /// Partitions that hold records, with the end of each as a `read_committed` reader sees it.
+    ends: BTreeMap<i32, i64>,
+    /// Largest records that the topics take.
+    dead_letter_bytes_max: usize,
+    audit_bytes_max: usize,
+}
+
+struct Watch<'a> {
+    metrics: &'a Metrics,
+    readiness: &'a Readiness,
+}
+
+impl Watch<'_> {
+    fn up(&self, dependency: Dependency) {
+        self.metrics.set_up(dependency, true);
+        self.readiness.clear(dependency.as_str());
+    }
+
+    fn down(&self, dependency: Dependency, why: &dyn Display) {
+        if self.readiness.set(dependency.as_str(), Some(why.to_string())) {
+            tracing::warn!(dependency = dependency.as_str(), "not reachable, waiting: {why}");
+        }
+    }
+
+    async fn database(&self, database: &Database, settings: &RunSettings) -> Result<(), Failure> {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
+        loop {
+            match check(database, settings).await {
+                Ok(()) => {
+                    self.up(Dependency::Database);
+                    return Ok(());
+                }
+                Err(SetupFault::Database(fault)) if !fault.needs_person() => self.down(Dependency::Database, &fault),
+                Err(fault) => return Err(Failure::Setup(fault.to_string())),
+            }
+            sleep(backoff.next_wait()).await;
+        }
+    }
+
+    async fn audit_schema(&self, registry: &Registry, settings: &RunSettings) -> Result<u32, Failure> {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
+        loop {
+            match registry.audit_schema_id(&settings.topics.audit).await {
+                Ok(id) => {
+                    self.up(Dependency::Registry);
+                    return Ok(id);
+                }
+                Err(refused @ RegistryError::Refused(_)) => return Err(refused.into()),
+                Err(unreachable @ RegistryError::Unreachable(_)) => self.down(Dependency::Registry, &unreachable),
+            }
+            sleep(backoff.next_wait()).await;
+        }
+    }
+
+    async fn brokers(&self, settings: &RunSettings) -> Result<Brokers, Failure> {
+        let mut config = kafka_base_config(&settings.kafka);
+        config.set("group.id", &settings.deployment.group_id).set("isolation.level", "read_committed");
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
+        let admin = Admin::connect(&settings.kafka)?;
+        loop {
+            let (config, topics) = (config.clone(), settings.topics.clone());
+            let names = [topics.change_events, topics.audit, topics.dead_letter];
+            let exit_at_end = settings.exit_at_end;
+            let look = spawn_blocking(move || look(&config, &names, exit_at_end)).await;
+            let look = match look.map_err(|panic| Failure::Failed(panic.into()))? {
+                Ok(ends) => bytes_max(&admin, settings).await.map(|bytes_max| (ends, bytes_max)),
+                Err(look) => Err(look),
+            };
+            match look {
+                Ok((ends, (audit_bytes_max, dead_letter_bytes_max))) => {
+                    self.up(Dependency::Kafka);
+                    return Ok(Brokers { ends, dead_letter_bytes_max, audit_bytes_max });
+                }
+                Err(Look::Person(line)) => return Err(Failure::Setup(line)),
+                Err(Look::Unreachable(why)) => self.down(Dependency::Kafka, &why),
+            }
+            sleep(backoff.next_wait()).await;
+        }
+    }
+}
+
+async fn check(database: &Database, settings: &RunSettings) -> Result<(), SetupFault> {
+    let lease = database.lease().await?;
+    setup::check(&*lease, settings.database.schema.as_str()).await?;
+    lease.give_back();
+    Ok(())
+}
+
+/// Why the brokers could not be looked at.
+enum Look {
+    Person(String),
+    Unreachable(String),
+}
+
+/// The largest records that the audit and the dead-letter topic take.
+async fn bytes_max(admin: &Admin, settings: &RunSettings) -> Result<(usize, usize), Look> {
+    let deadline = Instant::now() + BROKER_TIMEOUT;
+    let told = tokio::try_join!(
+        max_message_bytes(admin, &settings.topics.audit, deadline),
+        max_message_bytes(admin, &settings.topics.dead_letter, deadline)
+    );
+    let usize_of = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    told.map(|(audit, dead_letter)| (usize_of(audit), usize_of(dead_letter))).map_err(|error| {
+        let refused = error.downcast_ref().is_some_and(is_refusal);
+        let line = format!("{error:#}");
+        if refused { Look::Person(line) } else { Look::Unreachable(line) }
+    })
+}
+
+/// Notes what the client is told while a call of it only times out.
+#[derive(Default)]
+struct LookContext {
+    refused: std::sync::Mutex<Option<String>>,
+}
+
+impl ClientContext for LookContext {
+    fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, line: &str) {
+        crate::kafka::log(level, facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        let person = [
+            RDKafkaErrorCode::Authentication,
+            RDKafkaErrorCode::SaslAuthenticationFailed,
+            RDKafkaErrorCode::SSL,
+            RDKafkaErrorCode::TopicAuthorizationFailed,
+            RDKafkaErrorCode::ClusterAuthorizationFailed,
+        ];
+        if error.rdkafka_error_code().is_some_and(|code| person.contains(&code))
+            && let Ok(mut refused) = self.refused.lock()
+        {
+            *refused = Some(format!("Kafka refuses: {reason}"));
+        }
+    }
+}
+
+impl ConsumerContext for LookContext {}
+
+/// Whether the topics are there, and where the partitions of the first end. Blocks.
+fn look(config: &ClientConfig, topics: &[String; 3], with_ends: bool) -> Result<BTreeMap<i32, i64>, Look> {
+    let consumer: BaseConsumer<LookContext> =
+        config.create_with_context(LookContext::default()).map_err(|error| Look::Person(error.to_string()))?;
+    let unreachable = |error: KafkaError| {
+        // Errors wait in the client's queue until somebody polls.
+        let _ = consumer.poll(Duration::from_millis(10));
+        let refused = consumer.context().refused.lock().ok().and_then(|mut refused| refused.take());
+        refused.map_or_else(|| Look::Unreachable(error.to_string()), Look::Person)
+    };
+    let mut partitions = Vec::new();
+    for (index, topic) in topics.iter().enumerate() {
+        let metadata = consumer.fetch_metadata(Some(topic), BROKER_TIMEOUT).map_err(&unreachable)?;
+        let found = metadata.topics().iter().find(|found| found.name() == topic && !found.partitions().is_empty());
+        let Some(found) = found else {
+            return Err(Look::Person(format!("topic {topic} does not exist: run `dosi topics`")));
+        };
+        if index == 0 {
+            partitions = found.partitions().iter().map(rdkafka::metadata::MetadataPartition::id).collect();
+        }
+    }
+    let mut ends = BTreeMap::new();
+    if with_ends {
+        for partition in partitions {
+            let (low, high) = consumer.fetch_watermarks(&topics[0], partition, BROKER_TIMEOUT).map_err(&unreachable)?;
+            if high > low {
+                ends.insert(partition, high);
+            }
+        }
+    }
+    Ok(ends)
+}
