@@ -1,0 +1,158 @@
+//! Parts that go away while dosi runs, and come back: nothing is lost, nothing is doubled.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use dosi_tests::dos::{self, Dos};
+use dosi_tests::program::{Dosi, Running};
+use dosi_tests::stack::{Addresses, Durability, Kafka, Postgres, signal};
+use dosi_tests::topics::Record;
+
+use crate::support_faults::{World, good, until, wait_until_not_ready, wait_until_ready};
+
+const CODES: [&str; 4] = ["FA001", "FA002", "FA003", "FA004"];
+
+/// `rounds` events for each code, from this sequence number on.
+fn rounds(first: i64, rounds: i64) -> Vec<Record> {
+    let events = (first..first + rounds).flat_map(|n| CODES.map(|code| good(code, n, &format!("0113 {n}"))));
+    events.collect()
+}
+
+/// In small batches, so that an outage meets one.
+fn slowly(dosi: Dosi) -> Dosi {
+    dosi.with("DOSI_BATCH_EVENTS_MAX", "5")
+}
+
+async fn own_postgres() -> (Postgres, World) {
+    // A crash must not take commits along, or this would be a test of something else.
+    let postgres = Postgres::start(Durability::Synced).unwrap();
+    let addresses = Addresses { postgres_url: postgres.url("postgres"), ..Addresses::from_env().unwrap() };
+    dos::make_empty_template(&addresses).await.unwrap();
+    let mut world = World::bare(addresses, &CODES, 2).await;
+    world.dosi = slowly(world.dosi);
+    world.dosi.set_up().unwrap();
+    (postgres, world)
+}
+
+impl World {
+    async fn reopen(&mut self) {
+        self.dos = Dos::open(self.dos.url()).await.unwrap();
+    }
+
+    async fn applied(&self) -> i64 {
+        self.value("SELECT coalesce(sum(position), 0)::bigint FROM dos_integration.consumer_position").await
+    }
+
+    async fn wait_until_applied(&self, events: i64) {
+        until(&format!("{events} events are applied"), async || self.applied().await >= events).await;
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_goes_away_is_waited_for() {
+    let (mut postgres, mut world) = own_postgres().await;
+    let running = world.run();
+    let mut events = 0;
+    // Sessions ended in good order, and as a crash would.
+    for (round, how) in [(1, "INT"), (101, "QUIT")] {
+        world.produce(&rounds(round, 50)).await;
+        world.wait_until_applied(events + 20).await;
+        events += 200;
+        postgres.stop(how).unwrap();
+        wait_until_not_ready(&running, "database").await;
+        postgres.launch().unwrap();
+        postgres.wait_until_ready().unwrap();
+        world.reopen().await;
+        world.wait_until_applied(events).await;
+        wait_until_ready(&running).await;
+    }
+    world.produce(&rounds(201, 50)).await;
+    // Whoever is in the middle of a batch, and the publisher: all of them, several times.
+    let others = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+        WHERE pid <> pg_backend_pid() AND datname = current_database()";
+    let mut ended = 0;
+    for part in 1..=5 {
+        world.wait_until_applied(events + part * 20).await;
+        ended += world.value::<i64>(others).await;
+    }
+    assert!(ended > 0);
+    let outcomes = world.outcomes().await;
+
+    assert_eq!((outcomes.count("UPDATED"), outcomes.dead_letters.len()), (600, 0));
+    assert_eq!(world.value::<i64>("SELECT count(*) FROM dos_integration.change_event_archive").await, 600);
+    let histories = "SELECT count(*) FROM pathwaysdos.servicehistories,
+        json_object_keys(history::json) AS entry WHERE serviceid >= 1000";
+    assert_eq!(world.value::<i64>(histories).await, 600, "each event leaves one entry of history");
+    leaves_while_frozen(running, &world, &database_processes(&postgres)).await;
+}
+
+#[tokio::test]
+async fn a_broker_that_goes_away_delays_the_audit_only() {
+    let mut kafka = Kafka::start(1).unwrap();
+    let addresses = Addresses { kafka_bootstrap_servers: kafka.bootstrap_servers(), ..Addresses::from_env().unwrap() };
+    let mut world = World::bare(addresses, &CODES, 2).await;
+    world.dosi = slowly(world.dosi);
+    world.dosi.set_up().unwrap();
+    let running = world.run();
+    world.produce(&rounds(1, 1)).await;
+    world.wait_until_settled().await;
+
+    // What is fetched by now waits behind a lock until the broker is gone.
+    world.execute("BEGIN; SELECT FROM pathwaysdos.services WHERE typeid = 13 FOR UPDATE").await;
+    world.produce(&rounds(2, 10)).await;
+    let waiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    until("batches wait", async || world.value::<i64>(waiting).await > 0).await;
+    kafka.stop_node(1, "TERM").unwrap();
+    wait_until_not_ready(&running, "kafka").await;
+    world.execute("COMMIT").await;
+    world.wait_until_applied(44).await;
+    let unpublished: i64 = world.value("SELECT sum(events)::bigint FROM dos_integration.outbox").await;
+    assert!(unpublished > 0, "nothing is published without a broker");
+    // Longer than a session, so that the group has lost its member.
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    kafka.start_node(1).unwrap();
+    wait_until_ready(&running).await;
+    world.produce(&rounds(12, 5)).await;
+    let outcomes = world.outcomes().await;
+
+    assert_eq!((outcomes.count("UPDATED"), outcomes.dead_letters.len()), (64, 0));
+    let broker = kafka.pid(1).unwrap().to_string();
+    leaves_while_frozen(running, &world, &[broker]).await;
+}
+
+/// SIGTERM while a part hangs with work under way: exit 0 within 10 s, whatever does not answer.
+async fn leaves_while_frozen(running: Running, world: &World, processes: &[String]) {
+    world.produce(&rounds(1001, 50)).await;
+    let frozen: Vec<_> = processes.iter().filter(|process| signal("STOP", process)).collect();
+    assert!(!frozen.is_empty());
+    let began = Instant::now();
+    let ended = running.stop("TERM");
+    let elapsed = began.elapsed();
+    for process in frozen {
+        signal("CONT", process);
+    }
+    let ended = ended.unwrap();
+    assert_eq!(ended.status.code(), Some(0), "after {elapsed:?}: {}", ended.stderr);
+    assert!(elapsed < Duration::from_secs(10), "{elapsed:?}");
+
+    // The next one goes on from there.
+    let _running = world.run();
+    let outcomes = world.outcomes().await;
+    assert_eq!(outcomes.dead_letters.len(), 0);
+    assert_eq!(outcomes.count("UPDATED"), usize::try_from(world.applied().await).unwrap());
+}
+
+/// The server and its sessions.
+fn database_processes(postgres: &Postgres) -> Vec<String> {
+    let server = postgres.pid().unwrap().to_string();
+    let is_child = |process: &String| {
+        let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1));
+        parent == Some(server.as_str())
+    };
+    let all = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let mut processes: Vec<_> = all.filter(is_child).collect();
+    processes.push(server.clone());
+    processes
+}

@@ -1,0 +1,97 @@
+//! `with-stack [--synced] [--] COMMAND…`: runs a command with PostgreSQL, Kafka and the schema registry around it.
+
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{ExitCode, ExitStatus};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use dosi_tests::dos;
+use dosi_tests::stack::{Durability, Scratch, Settings, Stack, bound_to_parent, give_up, signal};
+use tokio::process::Child;
+use tokio::signal::unix::{SignalKind, signal as listen};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+/// How long the command may take to end after a signal before it is killed.
+const GRACE: Duration = Duration::from_secs(15);
+
+/// The parts end with the thread that started them: that is the main one, and another listens for signals meanwhile.
+#[tokio::main(worker_threads = 1)]
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("with-stack: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<ExitCode> {
+    let mut arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    let synced = arguments.first().is_some_and(|first| first == "--synced");
+    arguments.drain(..usize::from(synced));
+    arguments.drain(..usize::from(arguments.first().is_some_and(|first| first == "--")));
+    let (program, rest) = arguments.split_first().context("usage: with-stack [--synced] [--] COMMAND…")?;
+
+    // From here on a signal waits until it is asked for, so that it cannot leave half a stack behind.
+    let mut signalled = listen_for_signals()?;
+    eprintln!("starting PostgreSQL, Kafka and the schema registry");
+    let durability = if synced { Durability::Synced } else { Durability::Unsynced };
+    let scratch = Scratch::new("stack")?;
+    let stack = match Stack::start(&Settings { durability, kafka_nodes: 1 }) {
+        Err(_) if signalled.has_changed()? => return Ok(ExitCode::from(signalled.borrow().1)),
+        started => started?,
+    };
+    dos::make_empty_template(&stack.addresses()).await?;
+
+    // A group of its own: Ctrl-C comes here alone and is passed on to all of it.
+    let mut command = bound_to_parent("KILL", program);
+    command.args(rest).envs(stack.addresses().to_env()).envs([scratch.to_env()]).process_group(0);
+    let mut child = tokio::process::Command::from(command).spawn().context("failed to start the command")?;
+    let status = tokio::select! {
+        status = child.wait() => status?,
+        changed = signalled.changed() => {
+            changed?;
+            let (name, code) = *signalled.borrow_and_update();
+            end(&mut child, name).await;
+            return Ok(ExitCode::from(code));
+        }
+    };
+    Ok(exit_code(status))
+}
+
+async fn end(child: &mut Child, name: &str) {
+    let Some(group) = child.id().map(|id| format!("-{id}")) else { return };
+    signal(name, &group);
+    let _ = timeout(GRACE, child.wait()).await;
+    // Whatever of the group did not listen.
+    signal("KILL", &group);
+    let _ = child.wait().await;
+}
+
+/// Name of the signal that came, and the exit code that tells of it.
+type Signalled = (&'static str, u8);
+
+/// The last signal that came; one that comes while the parts are starting ends that.
+fn listen_for_signals() -> Result<watch::Receiver<Signalled>> {
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    let (tell, signalled) = watch::channel(("", 0));
+    tokio::spawn(async move {
+        loop {
+            let signal = tokio::select! {
+                _ = interrupt.recv() => ("INT", 130),
+                _ = terminate.recv() => ("TERM", 143),
+            };
+            tell.send_replace(signal);
+            give_up();
+        }
+    });
+    Ok(signalled)
+}
+
+fn exit_code(status: ExitStatus) -> ExitCode {
+    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
+}

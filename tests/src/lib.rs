@@ -1,0 +1,19 @@
+//! What tests, benchmarks and the demo share: real parts to run against, and independent eyes to look at them with.
+//!
+//! # Layout
+//!
+//! - [`stack`]: PostgreSQL, Kafka and the schema registry, started as processes and stopped again
+//! - [`program`]: the `dosi` binary as a child process
+//! - [`golden_form`]: services, locations and events in the JSON form of the golden cases
+//! - [`dos`]: DoS databases: made, loaded from that form, and read back into it
+//! - [`topics`]: topics made and events produced
+//! - [`audit`]: topics read back with a client that is not the one dosi writes with
+//! - [`http`]: GET and POST, nothing more
+
+pub mod audit;
+pub mod dos;
+pub mod golden_form;
+pub mod http;
+pub mod program;
+pub mod stack;
+pub mod topics;

@@ -1,0 +1,230 @@
+//! The `dosi` binary as a child process.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::http;
+use crate::stack::{Addresses, Part, Scratch, bound_to_parent, free_port};
+use crate::topics;
+
+/// `USER_HZ`, the same on every Linux that this runs on.
+const TICKS_A_SECOND: f64 = 100.0;
+const COMMAND_WITHIN: Duration = Duration::from_secs(120);
+
+/// Settings of one dosi: a database, topics and a group of its own, so that tests side by side never meet.
+#[derive(Clone, Debug)]
+pub struct Dosi {
+    settings: BTreeMap<String, String>,
+}
+
+/// How a process of dosi ended.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Dosi {
+    /// With the input, audit and dead-letter topics and the group named by nobody else. Nothing is created.
+    pub fn new(addresses: &Addresses, database_url: &str) -> Self {
+        Self::named(addresses, database_url, &topics::unique("dosi"))
+    }
+
+    /// With topics and group named after `own`: `<own>.change-events`, `<own>.audit` and so on.
+    pub fn named(addresses: &Addresses, database_url: &str, own: &str) -> Self {
+        let settings = [
+            ("DOSI_KAFKA_BOOTSTRAP_SERVERS", addresses.kafka_bootstrap_servers.clone()),
+            ("DOSI_SCHEMA_REGISTRY_URL", addresses.schema_registry_url.clone()),
+            ("DOSI_DATABASE_URL", database_url.to_owned()),
+            ("DOSI_CHANGE_EVENTS_TOPIC", format!("{own}.change-events")),
+            ("DOSI_AUDIT_TOPIC", format!("{own}.audit")),
+            ("DOSI_DEAD_LETTER_TOPIC", format!("{own}.change-events.dead-letter")),
+            ("DOSI_GROUP_ID", own.to_owned()),
+            ("DOSI_INSTANCE_ID", "first".to_owned()),
+        ];
+        Self { settings: settings.map(|(name, value)| (name.to_owned(), value)).into() }
+    }
+
+    /// The same with a setting changed or added.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.settings.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// The same without a setting.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.settings.remove(name);
+        self
+    }
+
+    /// Value of a setting; `""` when it is not set here.
+    pub fn setting(&self, name: &str) -> &str {
+        self.settings.get(name).map_or("", String::as_str)
+    }
+
+    pub fn input_topic(&self) -> &str {
+        self.setting("DOSI_CHANGE_EVENTS_TOPIC")
+    }
+
+    pub fn audit_topic(&self) -> &str {
+        self.setting("DOSI_AUDIT_TOPIC")
+    }
+
+    pub fn dead_letter_topic(&self) -> &str {
+        self.setting("DOSI_DEAD_LETTER_TOPIC")
+    }
+
+    /// Runs a command to its end, however it ends.
+    pub fn run(&self, arguments: &[&str]) -> Result<Ended> {
+        let output = self.command(arguments)?.stdin(Stdio::null()).output().context("failed to run dosi")?;
+        Ok(Ended {
+            status: output.status,
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
+    }
+
+    /// Runs a command that must succeed, and gives what it printed on stdout.
+    pub fn done(&self, arguments: &[&str]) -> Result<String> {
+        let ended = self.run(arguments)?;
+        if !ended.status.success() {
+            bail!("dosi {} ended with {}:\n{}", arguments.join(" "), ended.status, ended.stderr);
+        }
+        Ok(ended.stdout)
+    }
+
+    /// `dosi migrate` and `dosi topics`: all that `run` needs.
+    pub fn set_up(&self) -> Result<()> {
+        self.done(&["migrate"])?;
+        self.done(&["topics"])?;
+        Ok(())
+    }
+
+    /// Starts a command that goes on, such as `run`, with a health port of its own unless one is set.
+    ///
+    /// It ends with the thread that calls this.
+    pub fn start(&self, arguments: &[&str]) -> Result<Running> {
+        let scratch = Scratch::new("dosi")?;
+        let mut listening = self.clone();
+        listening.settings.entry("DOSI_HTTP_LISTEN".to_owned()).or_insert(format!("127.0.0.1:{}", free_port()?));
+        let http = listening.setting("DOSI_HTTP_LISTEN").to_owned();
+        let part = Part::start("dosi", listening.command(arguments)?, &scratch.path().join("log"))?;
+        Ok(Running { part, http, _scratch: scratch })
+    }
+
+    fn command(&self, arguments: &[&str]) -> Result<Command> {
+        let mut command = bound_to_parent("KILL", binary()?);
+        // Nothing of the surroundings but what a program cannot do without: what a test does not set is not set.
+        let kept = ["PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "RUST_BACKTRACE"];
+        command.env_clear().envs(kept.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+        command.envs(&self.settings).args(arguments);
+        Ok(command)
+    }
+}
+
+/// A process of dosi that goes on. Dropping it kills it.
+#[derive(Debug)]
+pub struct Running {
+    // Before `_scratch`: the process must be gone before its directory.
+    part: Part,
+    http: String,
+    _scratch: Scratch,
+}
+
+impl Running {
+    /// Returns when `/readyz` says so.
+    pub fn wait_until_ready(&mut self) -> Result<()> {
+        let url = self.url("/readyz");
+        self.part.wait_until(|| http::get(&url).is_ok_and(|answer| answer.status == 200))
+    }
+
+    /// Asks until the answer is yes; the end of dosi before that, or two minutes without, is an error that shows its log.
+    pub fn wait_until(&mut self, ready: impl FnMut() -> bool) -> Result<()> {
+        self.part.wait_until(ready)
+    }
+
+    /// Waits for dosi to end by itself, for two minutes at most.
+    pub fn wait(mut self) -> Result<Ended> {
+        match self.part.wait(COMMAND_WITHIN)? {
+            Some(status) => Ok(self.ended(status)),
+            None => bail!("dosi has not ended in {COMMAND_WITHIN:?}:\n{}", self.log()),
+        }
+    }
+
+    /// Ends it with a signal and tells how it ended; one that has not ended after 10 seconds is killed.
+    pub fn stop(mut self, signal: &str) -> Result<Ended> {
+        let status = self.part.stop(signal)?;
+        Ok(self.ended(status))
+    }
+
+    pub fn signal(&self, name: &str) -> bool {
+        self.part.signal(name)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.part.pid()
+    }
+
+    /// The page of its metrics.
+    pub fn metrics(&self) -> Result<String> {
+        Ok(http::get(&self.url("/metrics"))?.body)
+    }
+
+    /// What it has printed so far, on stdout and stderr.
+    pub fn log(&self) -> String {
+        self.part.log()
+    }
+
+    /// URL of its health port.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.http)
+    }
+
+    /// Value of a metric with exactly these labels, written as in the exposition (`name{label="value"}`).
+    pub fn metric(&self, series: &str) -> Result<Option<f64>> {
+        let page = self.metrics()?;
+        let value = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.map(|value| value.trim().parse().context("a metric is no number")).transpose()
+    }
+
+    pub fn is_running(&mut self) -> Result<bool> {
+        Ok(self.part.wait(Duration::ZERO)?.is_none())
+    }
+
+    /// Processor time so far, in user and system mode.
+    pub fn processor_seconds(&self) -> Result<f64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
+        // The 14th and 15th field; the second is the program's name in parentheses and may hold anything.
+        let fields: Vec<_> = stat.rsplit_once(')').context("no name")?.1.split_whitespace().collect();
+        let ticks = |at: usize| fields.get(at).context("too few fields")?.parse::<f64>().context("no number");
+        Ok((ticks(11)? + ticks(12)?) / TICKS_A_SECOND)
+    }
+
+    /// Largest resident memory so far, in KiB.
+    pub fn peak_memory_kib(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+        line.trim().trim_end_matches(" kB").parse().context("VmHWM is no number")
+    }
+
+    fn ended(&self, status: ExitStatus) -> Ended {
+        Ended { status, stdout: String::new(), stderr: self.log() }
+    }
+}
+
+/// `DOSI_TEST_BINARY`, or the binary beside this program, as cargo lays them out.
+fn binary() -> Result<PathBuf> {
+    if let Some(binary) = std::env::var_os("DOSI_TEST_BINARY") {
+        return Ok(binary.into());
+    }
+    let this = std::env::current_exe()?;
+    let binary = this.ancestors().skip(1).take(2).map(|folder| folder.join("dosi")).find(|file| file.is_file());
+    binary.context("dosi is not built: start this with `make test`")
+}

@@ -1,0 +1,184 @@
+//! Kafka in KRaft mode: one node, or several that make a cluster.
+
+use std::fs;
+use std::net::TcpStream;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+
+use super::installed::Installed;
+use super::part::{Part, bound_to_parent};
+use super::ports::free_port;
+use super::scratch::Scratch;
+
+const CLUSTER_ID: &str = "bG9jYWwtc3RhY2stMDAwMQ";
+
+/// A cluster whose nodes are brokers and controllers at once.
+#[derive(Debug)]
+pub struct Kafka {
+    nodes: Vec<Node>,
+    class_path: String,
+}
+
+#[derive(Debug)]
+struct Node {
+    // Before `scratch`: the process must be gone before its directory.
+    part: Option<Part>,
+    formatting: Option<Part>,
+    id: usize,
+    broker_port: u16,
+    controller_port: u16,
+    scratch: Scratch,
+}
+
+impl Kafka {
+    /// Starts a cluster and returns when all its brokers know each other.
+    pub fn start(nodes: u16) -> Result<Self> {
+        let mut kafka = Self::prepare(&Installed::find()?, nodes)?;
+        kafka.launch()?;
+        kafka.wait_until_ready()?;
+        Ok(kafka)
+    }
+
+    /// Writes the settings and sets the formatting of the log directories off without waiting for it.
+    pub(super) fn prepare(installed: &Installed, nodes: u16) -> Result<Self> {
+        let nodes = (1..=usize::from(nodes)).map(Node::new).collect::<Result<_>>()?;
+        let mut kafka = Self { nodes, class_path: installed.class_path() };
+        let settings: Vec<_> = kafka.nodes.iter().map(|node| kafka.settings(node)).collect();
+        for (node, settings) in kafka.nodes.iter_mut().zip(settings) {
+            fs::write(node.file("server.properties"), settings)?;
+            node.format(&kafka.class_path)?;
+        }
+        Ok(kafka)
+    }
+
+    pub(super) fn launch(&mut self) -> Result<()> {
+        self.nodes.iter_mut().try_for_each(|node| node.launch(&self.class_path))
+    }
+
+    /// Returns when every node that was started answers and knows as many brokers as were started.
+    pub fn wait_until_ready(&mut self) -> Result<()> {
+        let started = self.nodes.iter().filter(|node| node.part.is_some()).count();
+        for node in &mut self.nodes {
+            let address = node.address();
+            if let Some(part) = &mut node.part {
+                part.wait_until(|| TcpStream::connect(&address).is_ok())?;
+                part.wait_until(|| brokers_known_to(&address).is_some_and(|known| known >= started))?;
+            }
+        }
+        Ok(())
+    }
+
+    pub fn bootstrap_servers(&self) -> String {
+        self.nodes.iter().map(Node::address).collect::<Vec<_>>().join(",")
+    }
+
+    /// Stops one node (numbered from 1) and keeps its log: `TERM` in good order, `KILL` as a crash would.
+    pub fn stop_node(&mut self, id: usize, with: &str) -> Result<()> {
+        if let Some(mut part) = self.node(id)?.part.take() {
+            part.stop(with)?;
+        }
+        Ok(())
+    }
+
+    /// Starts a node again after [`Self::stop_node`].
+    pub fn start_node(&mut self, id: usize) -> Result<()> {
+        let class_path = self.class_path.clone();
+        self.node(id)?.launch(&class_path)?;
+        self.wait_until_ready()
+    }
+
+    /// Process id of a node that runs, to stop and continue it.
+    pub fn pid(&mut self, id: usize) -> Result<u32> {
+        Ok(self.node(id)?.part.as_ref().context("this node does not run")?.pid())
+    }
+
+    fn node(&mut self, id: usize) -> Result<&mut Node> {
+        self.nodes.get_mut(id.wrapping_sub(1)).with_context(|| format!("there is no node {id}"))
+    }
+
+    fn settings(&self, node: &Node) -> String {
+        let replicas = self.nodes.len().min(3);
+        let in_sync = if replicas < 3 { 1 } else { 2 };
+        let voters: Vec<_> =
+            self.nodes.iter().map(|node| format!("{}@127.0.0.1:{}", node.id, node.controller_port)).collect();
+        let Node { id, broker_port, controller_port, .. } = node;
+        [
+            "process.roles=broker,controller".to_owned(),
+            format!("node.id={id}"),
+            format!("controller.quorum.voters={}", voters.join(",")),
+            format!("listeners=PLAINTEXT://127.0.0.1:{broker_port},CONTROLLER://127.0.0.1:{controller_port}"),
+            format!("advertised.listeners=PLAINTEXT://127.0.0.1:{broker_port}"),
+            "controller.listener.names=CONTROLLER".to_owned(),
+            "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned(),
+            format!("log.dirs={}", node.file("log")),
+            format!("default.replication.factor={replicas}"),
+            format!("min.insync.replicas={in_sync}"),
+            format!("offsets.topic.replication.factor={replicas}"),
+            format!("transaction.state.log.replication.factor={replicas}"),
+            format!("transaction.state.log.min.isr={in_sync}"),
+            format!("share.coordinator.state.topic.replication.factor={replicas}"),
+            format!("share.coordinator.state.topic.min.isr={in_sync}"),
+            // The defaults of 50 partitions make the first group and the first transaction wait for as many logs.
+            "offsets.topic.num.partitions=8".to_owned(),
+            "transaction.state.log.num.partitions=8".to_owned(),
+            "group.initial.rebalance.delay.ms=0".to_owned(),
+            "auto.create.topics.enable=false".to_owned(),
+            String::new(),
+        ]
+        .join("\n")
+    }
+}
+
+impl Node {
+    fn new(id: usize) -> Result<Self> {
+        Ok(Self {
+            part: None,
+            formatting: None,
+            id,
+            broker_port: free_port()?,
+            controller_port: free_port()?,
+            scratch: Scratch::new("kafka")?,
+        })
+    }
+
+    fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.broker_port)
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.scratch.path().join(name).display().to_string()
+    }
+
+    fn format(&mut self, class_path: &str) -> Result<()> {
+        let mut command = java(class_path, &["-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool"]);
+        command.args(["format", "-t", CLUSTER_ID, "-c", &self.file("server.properties")]);
+        self.formatting = Some(Part::start("Kafka's StorageTool", command, self.file("format.log").as_ref())?);
+        Ok(())
+    }
+
+    fn launch(&mut self, class_path: &str) -> Result<()> {
+        if let Some(formatting) = self.formatting.take() {
+            formatting.finish()?;
+        }
+        let mut command = java(class_path, &["-Xmx512m", "kafka.Kafka"]);
+        command.arg(self.file("server.properties"));
+        self.part = Some(Part::start("Kafka", command, self.file("broker.log").as_ref())?);
+        Ok(())
+    }
+}
+
+fn java(class_path: &str, arguments: &[&str]) -> Command {
+    let mut command = bound_to_parent("KILL", "java");
+    command.args(["-XX:-UsePerfData", "-cp", class_path]).args(arguments);
+    command
+}
+
+fn brokers_known_to(address: &str) -> Option<usize> {
+    let client: BaseConsumer = ClientConfig::new().set("bootstrap.servers", address).create().ok()?;
+    let metadata = client.fetch_metadata(None, Duration::from_secs(2)).ok()?;
+    Some(metadata.brokers().len())
+}

@@ -1,0 +1,70 @@
+//! The real parts, as processes on this machine: PostgreSQL, Kafka and the schema registry.
+//!
+//! Promised: free ports, readiness by asking, everything ends with its parent even when that is killed, and data directories
+//! lie outside the source tree and go at the end. Absent on purpose: containers, fixed ports, the system's own services.
+
+mod addresses;
+mod installed;
+mod kafka;
+mod part;
+mod ports;
+mod postgres;
+mod registry;
+mod scratch;
+
+pub use addresses::Addresses;
+pub use installed::Installed;
+pub use kafka::Kafka;
+pub use part::{Part, bound_to_parent, give_up, signal};
+pub use ports::free_port;
+pub use postgres::{Durability, Postgres};
+pub use registry::Registry;
+pub use scratch::Scratch;
+
+use anyhow::Result;
+
+/// How the parts are set up.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    pub durability: Durability,
+    /// 1, or 3 for a cluster that can lose a broker.
+    pub kafka_nodes: u16,
+}
+
+/// One of each part, running. Dropping it stops all of them and removes their data.
+#[derive(Debug)]
+pub struct Stack {
+    pub postgres: Postgres,
+    pub kafka: Kafka,
+    pub registry: Registry,
+    installed: Installed,
+}
+
+impl Stack {
+    /// Starts all parts and returns when each answers.
+    ///
+    /// The parts end with the thread that calls this: call it from one that stays, best the main thread.
+    pub fn start(settings: &Settings) -> Result<Self> {
+        let installed = Installed::find()?;
+        // All are set off before any is waited for, as most of their time is spent side by side.
+        let mut registry = Registry::launch(&installed)?;
+        let mut postgres = Postgres::prepare(settings.durability)?;
+        let mut kafka = Kafka::prepare(&installed, settings.kafka_nodes)?;
+        postgres.launch()?;
+        kafka.launch()?;
+        postgres.wait_until_ready()?;
+        kafka.wait_until_ready()?;
+        registry.wait_until_ready()?;
+        Ok(Self { postgres, kafka, registry, installed })
+    }
+
+    /// Where the parts are, for this process's children.
+    pub fn addresses(&self) -> Addresses {
+        Addresses {
+            kafka_bootstrap_servers: self.kafka.bootstrap_servers(),
+            schema_registry_url: self.registry.url(),
+            postgres_url: self.postgres.url("postgres"),
+            installed: self.installed.clone(),
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! A PostgreSQL cluster of its own.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use super::part::{Part, bound_to_parent};
+use super::ports::free_port;
+use super::scratch::Scratch;
+
+const BINARIES: &str = "/usr/lib/postgresql";
+const PASSWORD: &str = "local";
+
+/// Whether a commit waits for the disk. Benchmarks and the demo do as production does; tests need not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    Synced,
+    Unsynced,
+}
+
+/// A server on 127.0.0.1, superuser `postgres`, with password over TCP and nothing but itself in it.
+#[derive(Debug)]
+pub struct Postgres {
+    // Before `scratch`: fields are dropped in order, and the process must be gone before its directory.
+    part: Option<Part>,
+    initdb: Option<Part>,
+    port: u16,
+    durability: Durability,
+    binaries: PathBuf,
+    scratch: Scratch,
+}
+
+impl Postgres {
+    /// Starts a server and returns when it answers.
+    pub fn start(durability: Durability) -> Result<Self> {
+        let mut postgres = Self::prepare(durability)?;
+        postgres.launch()?;
+        postgres.wait_until_ready()?;
+        Ok(postgres)
+    }
+
+    /// Sets `initdb` off without waiting for it.
+    pub(super) fn prepare(durability: Durability) -> Result<Self> {
+        let binaries = newest_binaries()?;
+        let scratch = Scratch::new("pg")?;
+        let password = scratch.path().join("password");
+        fs::write(&password, PASSWORD)?;
+        if is_root() {
+            give_to_postgres(scratch.path())?;
+        }
+        let mut command = as_postgres("KILL", &binaries.join("initdb"));
+        command.arg("--pgdata").arg(scratch.path().join("data")).arg("--pwfile").arg(password).args([
+            "--username=postgres",
+            "--auth-local=trust",
+            "--auth-host=scram-sha-256",
+            "--encoding=UTF8",
+            "--locale=C.UTF-8",
+            "--no-sync",
+        ]);
+        let initdb = Part::start("initdb", command, &scratch.path().join("initdb.log"))?;
+        Ok(Self { part: None, initdb: Some(initdb), port: free_port()?, durability, binaries, scratch })
+    }
+
+    /// Starts the server, for the first time or again after [`Self::stop`], on the same port and data.
+    pub fn launch(&mut self) -> Result<()> {
+        if let Some(initdb) = self.initdb.take() {
+            initdb.finish()?;
+        }
+        // QUIT: children end at once and no checkpoint is written; nobody will read these files again.
+        let mut command = as_postgres("QUIT", &self.binaries.join("postgres"));
+        command.arg("-D").arg(self.scratch.path().join("data"));
+        for setting in self.settings() {
+            command.args(["-c", &setting]);
+        }
+        self.part = Some(Part::start("PostgreSQL", command, &self.scratch.path().join("server.log"))?);
+        Ok(())
+    }
+
+    fn settings(&self) -> Vec<String> {
+        let mut settings = vec![
+            "listen_addresses=127.0.0.1".to_owned(),
+            format!("port={}", self.port),
+            format!("unix_socket_directories={}", self.scratch.path().display()),
+            "max_connections=300".to_owned(),
+            "shared_buffers=256MB".to_owned(),
+            "max_wal_size=4GB".to_owned(),
+        ];
+        if self.durability == Durability::Unsynced {
+            settings.extend(["fsync=off", "full_page_writes=off", "synchronous_commit=off"].map(str::to_owned));
+        }
+        settings
+    }
+
+    /// Returns when the server answers.
+    pub fn wait_until_ready(&mut self) -> Result<()> {
+        let mut ask = Command::new(self.binaries.join("pg_isready"));
+        ask.args(["-q", "-h", "127.0.0.1", "-p", &self.port.to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
+        let part = self.part.as_mut().context("PostgreSQL was not started")?;
+        part.wait_until(|| ask.status().is_ok_and(|status| status.success()))
+    }
+
+    /// Stops the server and keeps its data. `INT` ends sessions in good order, `QUIT` as a crash would.
+    pub fn stop(&mut self, with: &str) -> Result<()> {
+        if let Some(mut part) = self.part.take() {
+            part.stop(with)?;
+        }
+        Ok(())
+    }
+
+    /// The superuser's URL of a database.
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://postgres:{PASSWORD}@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Process id of a server that runs; its sessions are children of it.
+    pub fn pid(&self) -> Result<u32> {
+        Ok(self.part.as_ref().context("PostgreSQL does not run")?.pid())
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        // Killed outright, the server would leave its children and its shared memory for a moment.
+        let _ = self.stop("QUIT");
+    }
+}
+
+fn newest_binaries() -> Result<PathBuf> {
+    let versions = fs::read_dir(BINARIES).with_context(|| format!("no PostgreSQL server in {BINARIES}"))?;
+    let newest = versions.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).max();
+    let Some(newest) = newest else { bail!("no PostgreSQL server in {BINARIES}") };
+    Ok(Path::new(BINARIES).join(newest.to_string()).join("bin"))
+}
+
+/// PostgreSQL refuses to run as root.
+fn as_postgres(signal: &str, program: &Path) -> Command {
+    if !is_root() {
+        return bound_to_parent(signal, program);
+    }
+    let mut command = bound_to_parent(signal, "--reuid=postgres");
+    command.args(["--regid=postgres", "--init-groups"]).arg(program);
+    command
+}
+
+fn give_to_postgres(directory: &Path) -> Result<()> {
+    let status = Command::new("chown").args(["-R", "postgres:postgres"]).arg(directory).status()?;
+    if !status.success() {
+        bail!("failed to give {} to user postgres", directory.display());
+    }
+    Ok(())
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+}

@@ -1,0 +1,104 @@
+//! Topics made and events produced.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use futures::stream::{FuturesUnordered, TryStreamExt};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+
+use crate::golden_form::Event;
+use crate::stack::Addresses;
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A name that no other test uses.
+pub fn unique(name: &str) -> String {
+    format!("{name}-{:016x}", rand::random::<u64>())
+}
+
+/// Makes a topic and returns when it is there.
+pub async fn create(addresses: &Addresses, topic: &str, partitions: i32, config: &[(&str, &str)]) -> Result<()> {
+    let admin: AdminClient<DefaultClientContext> = client(addresses).create()?;
+    let mut wanted = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
+    for (name, value) in config {
+        wanted = wanted.set(name, value);
+    }
+    let options = AdminOptions::new().operation_timeout(Some(TIMEOUT));
+    for result in admin.create_topics([&wanted], &options).await? {
+        if let Err((topic, code)) = result {
+            bail!("failed to create topic {topic}: {code}");
+        }
+    }
+    Ok(())
+}
+
+/// One record as it is to stand in a topic, whatever it holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    /// Chosen by the key when `None`.
+    pub partition: Option<i32>,
+    pub key: Option<Vec<u8>>,
+    /// A tombstone when `None`.
+    pub value: Option<Vec<u8>>,
+    pub headers: Vec<(String, Vec<u8>)>,
+}
+
+impl Record {
+    /// A change event as NHS.uk's publisher sends it: behaviour 1.1.
+    pub fn of_event(ods_code: &str, event: &Event) -> Self {
+        let mut headers = vec![("sequence-number".to_owned(), event.sequence.to_string().into_bytes())];
+        if let Some(correlation_id) = &event.correlation_id {
+            headers.push(("correlation-id".to_owned(), correlation_id.clone().into_bytes()));
+        }
+        Self {
+            partition: None,
+            key: Some(ods_code.as_bytes().to_vec()),
+            value: Some(event.event.clone().into_bytes()),
+            headers,
+        }
+    }
+}
+
+/// Produces records in order and returns when all are acknowledged.
+pub async fn produce(addresses: &Addresses, topic: &str, records: &[Record]) -> Result<()> {
+    let producer: FutureProducer = client(addresses)
+        .set("enable.idempotence", "true")
+        .set("partitioner", "murmur2_random")
+        .set("message.max.bytes", "10000000")
+        .set("linger.ms", "5")
+        .create()?;
+    let sent: FuturesUnordered<_> = records
+        .iter()
+        .map(|record| async {
+            let sent = producer.send(future_record(topic, record), TIMEOUT).await;
+            sent.map_err(|(error, _)| error)
+        })
+        .collect();
+    sent.try_collect::<Vec<_>>().await.with_context(|| format!("failed to produce to {topic}"))?;
+    Ok(())
+}
+
+fn future_record<'a>(topic: &'a str, record: &'a Record) -> FutureRecord<'a, [u8], [u8]> {
+    let headers = record
+        .headers
+        .iter()
+        .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(value) }));
+    FutureRecord {
+        topic,
+        partition: record.partition,
+        payload: record.value.as_deref(),
+        key: record.key.as_deref(),
+        timestamp: None,
+        headers: Some(headers),
+    }
+}
+
+fn client(addresses: &Addresses) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", &addresses.kafka_bootstrap_servers);
+    config
+}
