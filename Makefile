@@ -1,0 +1,70 @@
+# One command for each thing a developer does. `make` alone lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+# Cargo uses the processors; steps beside each other would only wait for its locks.
+.NOTPARALLEL:
+
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+# Ends with make itself, whatever ends that, and takes the stack and all that runs under it along.
+UNDER_STACK = exec setpriv --pdeathsig TERM $(TARGET)/$(1)/with-stack
+# So do the test programs that cargo starts.
+RUNNER = CARGO_TARGET_$(shell rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')_RUNNER='setpriv --pdeathsig KILL'
+
+.PHONY: help
+help: ## list these commands
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do \
+		printf '  make %-14s %s\n' "$$name" "$$text"; done
+
+.PHONY: demo
+demo: install ## see dosi work on a made-up DoS (KEEP=1: leave it running)
+	$(CARGO) build --locked --release --workspace --bins
+	$(call UNDER_STACK,release) --synced -- $(TARGET)/release/demo
+
+.PHONY: test
+# Three at once on two cores: tests of the whole program mostly wait, for time-outs of the parts they take away.
+test: install ## run all tests, on real parts
+	$(CARGO) build --locked --workspace --bins
+	$(CARGO) test --locked --workspace --no-run
+	$(RUNNER) RUST_TEST_THREADS=3 $(call UNDER_STACK,debug) -- $(CARGO) test --locked --workspace --no-fail-fast $(TESTS)
+
+.PHONY: bench-england
+bench-england: install ## work off all change events of England, and say how fast
+	$(CARGO) build --locked --release --workspace --bins
+	$(call UNDER_STACK,release) --synced -- $(TARGET)/release/bench-england
+
+.PHONY: build
+build: install ## build the program, optimised, as target/release/dosi
+	$(CARGO) build --locked --release --package dosi
+
+.PHONY: fmt
+fmt: ## format the source
+	$(CARGO) fmt --all
+
+.PHONY: lint
+lint: install ## check the format, and clippy with warnings as errors
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+# The advisory database is no package registry and cannot be counted on; what is checked needs only the lock file.
+.PHONY: deny
+deny: install-ci ## check licences, banned crates and where crates come from
+	"$$(deploy/local/install --ci | sed -n 's/^CARGO_DENY=//p')" --all-features --locked check licenses bans sources
+
+.PHONY: compose
+compose: install-ci ## check docker-compose.yml
+	docker-compose config --quiet
+
+.PHONY: ci
+ci: lint deny compose test ## all that .ci/run checks
+
+.PHONY: install
+install: ## install what the local stack needs
+	@deploy/local/install >/dev/null
+
+.PHONY: install-ci
+install-ci: ## install what the checks need besides
+	@deploy/local/install --ci >/dev/null
