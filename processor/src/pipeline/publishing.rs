@@ -216,6 +216,10 @@ impl Publisher {
             }
             match self.load_of(partition).await {
                 Ok(Some(load)) => {
+                    // Lanes may have nothing to apply that would say so.
+                    if load.read_back {
+                        self.shared.up(Dependency::Database);
+                    }
                     bytes += load.spans.iter().map(|span| span.bytes).sum::<usize>();
                     loads.push(load);
                 }
