@@ -5,6 +5,7 @@
 //! - [`instances`]: two instances, one of which goes; one that is killed before it has published anything
 //! - [`england`]: a country, against the core's serial run
 //! - [`bad_input`]: what must not stop a partition, each with its exact outcome
+//! - [`markers`]: what stands in the log and is no record
 //! - [`faults`], [`outages`]: what the database refuses, parts that go away
 //! - [`audit_reader`], [`dos_database`]: the tests' own eyes
 //! - [`ending`]: what a run left, and what must hold of every run
@@ -26,6 +27,7 @@ mod faults;
 mod golden;
 mod group;
 mod instances;
+mod markers;
 mod outages;
 mod repair;
 mod settings;
