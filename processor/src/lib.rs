@@ -5,6 +5,7 @@
 //! In reading order:
 //!
 //! - [`domain`]: the rules, pure: what an event means, what differs, what is to be written and reported
+//! - [`protocol`]: exactly once, pure: what to do next, given what was answered so far
 //! - [`wire`]: what crosses the boundary: change events in, audit records and dead letters out
 //! - [`postgres`]: locked reads, set-based writes, positions, outbox, archive
 //! - [`kafka`]: consumer thread, transactions, registry, topics
@@ -21,6 +22,7 @@ pub mod output;
 pub mod pipeline;
 pub mod position;
 pub mod postgres;
+pub mod protocol;
 pub mod publish;
 pub mod run;
 pub mod telemetry;

@@ -15,7 +15,6 @@ use tokio::{task::spawn_blocking, time::timeout};
 use crate::{
     cli::{PositionAction, PositionParts, PositionSetSettings, PositionSettings},
     config::kafka_base_config,
-    domain::position::{GroupOffset, LogEnds},
     error::Failure,
     kafka::{
         group,
@@ -29,6 +28,7 @@ use crate::{
         outbox,
         position::{self, PositionRow},
     },
+    protocol::position::{GroupOffset, LogEnds},
     wire::audit::{AuditEncoder, PositionSet},
 };
 

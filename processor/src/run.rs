@@ -15,10 +15,10 @@ use tokio::{
 
 use crate::{
     cli::RunSettings,
-    domain::position::GroupOffset,
     error::Failure,
     kafka::{consumer, partitions::Partitions, settings as protocol},
     pipeline::{Shared, lanes::Lanes, publishing::Publisher},
+    protocol::position::GroupOffset,
     telemetry::{http, metrics::Metrics, readiness::Readiness},
 };
 
@@ -32,6 +32,9 @@ const LANES_TIMEOUT: Duration = Duration::from_secs(3);
 const PUBLISH_TIMEOUT: Duration = Duration::from_millis(2_500);
 /// And how long the consumer may take to leave the group.
 const GROUP_TIMEOUT: Duration = Duration::from_millis(2_500);
+
+/// Every how many seconds the database is asked whether it still has the positions that were committed.
+const POSITIONS_LOOK: u64 = 10;
 
 /// Processes until SIGTERM or SIGINT, or with `--exit-at-end` until the topic's end.
 pub async fn run(settings: RunSettings) -> Result<(), Failure> {
@@ -187,8 +190,9 @@ async fn at_end(shared: &Shared) {
         for (partition, end) in left.clone() {
             let (applied, group) = match shared.serving.get(partition) {
                 Some(ours) => {
-                    let unpublished = ours.unpublished();
-                    (unpublished.applied(), Some(unpublished.group()))
+                    let protocol = &shared.serving.lock().protocol;
+                    let unpublished = protocol.unpublished(ours.assignment);
+                    unpublished.map_or((0, None), |known| (known.applied(), Some(known.group())))
                 }
                 None if ask => (end, shared.group_offset(partition).await),
                 None => (end, None),
@@ -206,11 +210,14 @@ async fn at_end(shared: &Shared) {
     tracing::info!("every partition has reached the end it had at start");
 }
 
-/// Gauges that nobody sets as things happen.
+/// Gauges that nobody sets as things happen, and a look whether the database has lost commits.
 async fn tick(shared: Arc<Shared>) {
     let mut ticks = interval(Duration::from_secs(1));
-    loop {
+    for second in 0_u64.. {
         ticks.tick().await;
         shared.measure();
+        if second % POSITIONS_LOOK == 0 {
+            shared.look_at_positions().await;
+        }
     }
 }

@@ -17,7 +17,6 @@ use crate::{
         history::HistoryHead,
         ods_code::OdsCode,
         postcode,
-        publishing::OutboxSpan,
     },
     postgres::{
         self, Fault,
@@ -26,6 +25,7 @@ use crate::{
         outbox::{self, Output},
         position,
     },
+    protocol::unpublished::OutboxSpan,
     telemetry::metrics::Stage,
     wire::{
         audit::Envelope,

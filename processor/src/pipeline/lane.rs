@@ -15,14 +15,16 @@ use super::{
     retry::{Applier, Done},
 };
 use crate::{
-    domain::{
-        position::{Applied, GroupOffset, Start, needs_log_ends, start},
-        publishing::Backlog,
-    },
     kafka::registry::SchemaKind,
     postgres::{
         Fault, outbox,
         position::{self, PositionRow},
+    },
+    protocol::{
+        applying::Progress,
+        lane::{Halted, Lane as Protocol, Step},
+        position::{Applied, GroupOffset},
+        unpublished::Backlog,
     },
     telemetry::metrics::{Dependency, Stage},
     wire::{
@@ -37,12 +39,16 @@ const BATCH_BYTES_MAX: usize = 1 << 20;
 const REPAIR_LOOK: Duration = Duration::from_secs(5);
 /// A lane that is fenced again and again waits no longer than a session time-out between two looks.
 const FENCED_WAIT_MAX: Duration = Duration::from_secs(6);
+/// Between two looks at what the broker has not told yet.
+const BROKER_LOOK: Duration = Duration::from_millis(50);
 
-/// Why the lane stops doing what it does.
+/// Why the lane stops applying.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Turn {
     /// Read the position and begin again.
     Restart,
+    /// The same, and hold the position against the log's ends.
+    CheckLog,
     /// The partition was revoked, or the process is to end.
     Stop,
 }
@@ -55,8 +61,6 @@ pub struct Lane {
     pub deliveries: UnboundedReceiver<Delivery>,
     /// Turns true when the lane is to finish what it has in hand and end.
     pub stop: watch::Receiver<bool>,
-    /// How often the lane has begun.
-    pub life: u64,
 }
 
 /// What the lane is to apply next.
@@ -70,49 +74,98 @@ struct Hand {
 impl Lane {
     /// Runs until stopped.
     pub async fn run(mut self) {
+        let mut protocol = Protocol::new();
         let mut fenced = Backoff::new(Duration::from_millis(50), FENCED_WAIT_MAX);
-        let mut check_log = false;
+        let mut away = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        let mut ending = self.stop.clone();
         loop {
-            let Some(position) = self.start(check_log).await else { return };
-            check_log = false;
-            let began = Instant::now();
-            match self.apply_from(position, &mut check_log).await {
-                Turn::Stop => return,
-                Turn::Restart => {
-                    if began.elapsed() > FENCED_WAIT_MAX {
-                        fenced.reset();
-                    }
-                    if self.pause(fenced.next_wait()).await == Err(Turn::Stop) {
-                        return;
-                    }
+            let step = protocol.step();
+            if let Step::Apply { from } = step {
+                away.reset();
+                let began = Instant::now();
+                match self.apply_from(from).await {
+                    Turn::Stop => return,
+                    Turn::Restart => protocol.restart(),
+                    Turn::CheckLog => protocol.check_log(),
+                }
+                if began.elapsed() > FENCED_WAIT_MAX {
+                    fenced.reset();
+                }
+                if self.pause(fenced.next_wait()).await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            let carried_out = tokio::select! {
+                biased;
+                () = stopped(&mut ending) => return,
+                carried_out = self.carry_out(step, &mut protocol) => carried_out,
+            };
+            if let Err(fault) = carried_out {
+                self.shared.down(Dependency::Database, &fault);
+                protocol.restart();
+                if self.pause(away.next_wait()).await.is_err() {
+                    return;
                 }
             }
         }
     }
 
-    /// Finds out where to begin, however long that takes; `None` when stopped.
-    async fn start(&mut self, mut check_log: bool) -> Option<i64> {
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-        let mut stop = self.stop.clone();
-        loop {
-            check_log |= self.drain();
-            let found = tokio::select! {
-                biased;
-                () = stopped(&mut stop) => return None,
-                found = self.start_step(check_log) => found,
-            };
-            match found {
-                Ok(Some(position)) => {
-                    self.shared.up(Dependency::Database);
-                    return Some(position);
-                }
-                Ok(None) => check_log = false,
-                Err(fault) => {
-                    self.shared.down(Dependency::Database, &fault);
-                    self.pause(backoff.next_wait()).await.ok()?;
+    /// One step on the way to applying.
+    async fn carry_out(&mut self, step: Step, protocol: &mut Protocol) -> Result<(), Fault> {
+        match step {
+            Step::ReadPosition => self.read_position(protocol).await?,
+            Step::ReadLogEnds => {
+                let ends = self.shared.log_ends(self.partition.number).await;
+                protocol.log_ends_read(ends, self.group_offset());
+            }
+            Step::ConfirmGroup => {
+                let group = self.shared.group_offset(self.partition.number).await;
+                if !protocol.group_confirmed(group) {
+                    self.shared.serving.lock().protocol.doubt(self.partition.assignment);
+                    sleep(BROKER_LOOK).await;
                 }
             }
+            Step::Begin { from, life } => self.begin(from, life, protocol).await,
+            step => {
+                match step {
+                    Step::InsertStart(at) => self.insert_start(at).await?,
+                    Step::CommitStart(at) => self.commit_start(at).await,
+                    Step::AwaitBroker => self.await_broker().await,
+                    Step::Halt(reason) => self.shared.halt(&self.partition, &reason).await?,
+                    Step::StayHalted(halted) => self.stay_halted(halted).await?,
+                    Step::CountBacklog(position) => self.count_backlog(position).await?,
+                    Step::ReadPosition
+                    | Step::ReadLogEnds
+                    | Step::ConfirmGroup
+                    | Step::Begin { .. }
+                    | Step::Apply { .. } => {}
+                }
+                protocol.done();
+            }
         }
+        Ok(())
+    }
+
+    /// What is known of the group's offset.
+    fn group_offset(&self) -> GroupOffset {
+        self.shared.serving.lock().protocol.group_offset(self.partition.assignment)
+    }
+
+    async fn read_position(&mut self, protocol: &mut Protocol) -> Result<(), Fault> {
+        if self.drain() {
+            protocol.check_log();
+        }
+        let (topic, number) = (&self.shared.topics.change_events, self.partition.number);
+        let lease = self.shared.database.lease().await?;
+        let row = position::read(&*lease, topic, &[number]).await?.remove(&number);
+        lease.give_back();
+        let applied = row.as_ref().map(|row| Applied { position: row.position, start: row.start });
+        let halted = row.and_then(|PositionRow { position, halted_reason, .. }| {
+            halted_reason.map(|line| Halted { position, line })
+        });
+        protocol.position_read(applied, halted, self.group_offset());
+        Ok(())
     }
 
     /// Drops what was delivered before the lane begins; whether the log was to be looked at.
@@ -123,68 +176,46 @@ impl Lane {
             match delivery {
                 Delivery::Record(record) => self.partition.taken(&record),
                 Delivery::CheckLog => check_log = true,
-                Delivery::Begun(_) | Delivery::EndReached | Delivery::QuietEnd(_) => {}
+                Delivery::Begun(_) | Delivery::EndReached | Delivery::QuietEnd(_) | Delivery::CommitsLost => {}
             }
         }
         check_log
     }
 
-    /// One look at where the partition stands; `Some` when it can begin.
-    async fn start_step(&self, check_log: bool) -> Result<Option<i64>, Fault> {
-        let (topic, number) = (&self.shared.topics.change_events, self.partition.number);
+    async fn insert_start(&self, at: i64) -> Result<(), Fault> {
         let lease = self.shared.database.lease().await?;
-        let row = position::read(&*lease, topic, &[number]).await?.remove(&number);
+        position::insert_start(&*lease, &self.shared.topics.change_events, self.partition.number, at).await?;
         lease.give_back();
-        if let Some(PositionRow { position, halted_reason: Some(line), .. }) = row {
-            self.halted(position, line).await?;
-            return Ok(None);
-        }
-        let applied = row.map(|row| Applied { position: row.position, start: row.start });
-        let group = self.partition.unpublished().group();
-        let log = if check_log || needs_log_ends(applied, group) { self.shared.log_ends(number).await } else { None };
-        match start(applied, group, log) {
-            Start::Apply(from) => self.begin(from).await,
-            Start::Insert(at) => {
-                let lease = self.shared.database.lease().await?;
-                position::insert_start(&*lease, topic, number, at).await?;
-                lease.give_back();
-                Ok(None)
-            }
-            Start::CommitStart(at) => {
-                self.partition.commit_start(Some(at));
-                self.shared.publish_now.notify_one();
-                self.partition
-                    .wait_until(|unpublished| matches!(unpublished.group(), GroupOffset::At(_)).then_some(()))
-                    .await;
-                self.partition.commit_start(None);
-                Ok(None)
-            }
-            Start::AwaitGroupOffset => {
-                self.shared.publish_now.notify_one();
-                self.partition.group_offset().await;
-                // The broker may not have told the log's ends, which decide as well: not in a tight loop.
-                sleep(Duration::from_millis(50)).await;
-                Ok(None)
-            }
-            Start::Halt(reason) => {
-                self.shared.halt(&self.partition, &reason).await?;
-                Ok(None)
-            }
-        }
+        Ok(())
     }
 
-    async fn begin(&self, from: i64) -> Result<Option<i64>, Fault> {
-        self.restart_publishing(from).await?;
-        if let GroupOffset::At(offset) = self.partition.unpublished().group() {
-            self.shared.tell_behind(self.partition.number, from, offset);
-        }
-        self.partition.set_position(from);
-        self.shared.set_halted(&self.partition, None);
+    async fn commit_start(&self, at: i64) {
+        let assignment = self.partition.assignment;
+        self.shared.serving.lock().protocol.commit_start(assignment, Some(at));
         self.shared.publish_now.notify_one();
-        Ok(Some(from))
+        self.partition.wait_until(|| matches!(self.group_offset(), GroupOffset::At(_)).then_some(())).await;
+        self.shared.serving.lock().protocol.commit_start(assignment, None);
+    }
+
+    async fn await_broker(&self) {
+        self.shared.publish_now.notify_one();
+        self.partition.wait_until(|| (self.group_offset() != GroupOffset::Unknown).then_some(())).await;
+        sleep(BROKER_LOOK).await;
     }
 
     /// What a former life of this lane, or a former owner, left unpublished lies in the outbox.
+    async fn count_backlog(&self, position: i64) -> Result<(), Fault> {
+        self.restart_publishing(position).await?;
+        if let GroupOffset::At(offset) = self.group_offset() {
+            self.shared.tell_behind(self.partition.number, position, offset);
+        }
+        self.partition.set_position(position);
+        self.shared.set_halted(&self.partition, None);
+        self.shared.publish_now.notify_one();
+        self.shared.up(Dependency::Database);
+        Ok(())
+    }
+
     async fn restart_publishing(&self, position: i64) -> Result<(), Fault> {
         let lease = self.shared.database.lease().await?;
         let unpublished =
@@ -196,55 +227,52 @@ impl Lane {
             events: usize_of(row.events),
             bytes: usize_of(row.bytes),
         });
-        self.partition.unpublished().restart(position, backlog);
+        self.shared.serving.lock().protocol.restart(self.partition.assignment, position, backlog);
         Ok(())
     }
 
     /// Stays assigned and paused until a person has settled it; what is applied goes on being published.
-    async fn halted(&self, position: i64, line: String) -> Result<(), Fault> {
-        let number = self.partition.number;
+    async fn stay_halted(&self, Halted { position, line }: Halted) -> Result<(), Fault> {
         if !self.shared.ends.is_empty() {
             self.shared.fatal(line.clone());
         }
         self.shared.set_halted(&self.partition, Some(line));
-        self.shared.consumer().hold(number);
+        self.shared.consumer().hold(self.partition.number);
         self.restart_publishing(position).await?;
         // A repair sets the group's offset, too: what is known of it is stale.
-        self.partition.unpublished().doubt();
+        self.shared.serving.lock().protocol.doubt(self.partition.assignment);
         self.shared.publish_now.notify_one();
         sleep(REPAIR_LOOK).await;
-        self.partition.unpublished().doubt();
+        self.shared.serving.lock().protocol.doubt(self.partition.assignment);
         Ok(())
     }
 
-    /// Applies what comes, batch by batch.
-    async fn apply_from(&mut self, from: i64, check_log: &mut bool) -> Turn {
-        self.life += 1;
-        self.shared.consumer().begin(self.partition.number, from, self.life);
-        loop {
-            match self.next_delivery().await {
-                Err(turn) => return turn,
-                Ok(Delivery::Begun(life)) if life == self.life => break,
-                Ok(Delivery::CheckLog) => {
-                    *check_log = true;
-                    return Turn::Restart;
-                }
+    async fn begin(&mut self, from: i64, life: u64, protocol: &mut Protocol) {
+        self.shared.consumer().begin(self.partition.number, from, life);
+        while protocol.step() == (Step::Begin { from, life }) {
+            match self.deliveries.recv().await {
+                Some(Delivery::Begun(life)) => protocol.begun(life),
+                Some(Delivery::CheckLog) => protocol.check_log(),
                 // Of a former life of this lane.
-                Ok(_) => {}
+                Some(Delivery::Record(record)) => self.partition.taken(&record),
+                Some(Delivery::EndReached | Delivery::QuietEnd(_) | Delivery::CommitsLost) => {}
+                None => return,
             }
         }
-        let shared = Arc::clone(&self.shared);
-        let partition = Arc::clone(&self.partition);
-        let mut applier = Applier::new(shared, partition, from, self.stop.clone());
+    }
+
+    /// Applies what comes, batch by batch.
+    async fn apply_from(&mut self, from: i64) -> Turn {
+        let mut progress = Progress::new(from);
+        let mut applier = Applier::new(Arc::clone(&self.shared), Arc::clone(&self.partition), self.stop.clone());
         loop {
-            let turn = self.step(&mut applier, check_log).await;
-            if let Err(turn) = turn {
+            if let Err(turn) = self.apply_hand(&mut applier, &mut progress).await {
                 return turn;
             }
         }
     }
 
-    async fn step(&mut self, applier: &mut Applier, check_log: &mut bool) -> Result<(), Turn> {
+    async fn apply_hand(&mut self, applier: &mut Applier, progress: &mut Progress) -> Result<(), Turn> {
         let first = self.next_delivery().await?;
         if let Delivery::Record(record) = &first {
             self.partition.set_oldest(Some(record.timestamp_ms));
@@ -252,10 +280,10 @@ impl Lane {
         self.wait_for_publisher().await?;
         // Taken once there is a place in the database: what came while others were at work makes one batch.
         applier.place().await.map_err(|_| Turn::Stop)?;
-        let hand = self.take(first, applier.position(), check_log)?;
+        let hand = self.take(first, progress.position)?;
         let end = hand.end;
         let prepared = self.prepare(hand.events, applier).await?;
-        let done = applier.apply(prepared, end).await;
+        let done = applier.apply(prepared, end, progress).await;
         applier.leave_place();
         self.partition.set_oldest(None);
         match done {
@@ -266,7 +294,7 @@ impl Lane {
     }
 
     /// Everything that is there, up to a batch's bounds.
-    fn take(&mut self, first: Delivery, position: i64, check_log: &mut bool) -> Result<Hand, Turn> {
+    fn take(&mut self, first: Delivery, position: i64) -> Result<Hand, Turn> {
         let mut hand = Hand::default();
         let mut bytes = 0;
         let mut next = Some(first);
@@ -283,10 +311,8 @@ impl Lane {
                 Delivery::EndReached => hand.end = hand.end.max(self.shared.end_at_start(self.partition.number)),
                 Delivery::QuietEnd(offset) => hand.end = hand.end.max(Some(offset)),
                 Delivery::Begun(_) => {}
-                Delivery::CheckLog => {
-                    *check_log = true;
-                    return Err(Turn::Restart);
-                }
+                Delivery::CommitsLost => return Err(Turn::Restart),
+                Delivery::CheckLog => return Err(Turn::CheckLog),
             }
             if hand.events.len() >= self.shared.batch_events_max || bytes >= BATCH_BYTES_MAX {
                 break;
@@ -314,11 +340,14 @@ impl Lane {
 
     /// Applying never waits for publishing, but what is unpublished is bounded.
     async fn wait_for_publisher(&mut self) -> Result<(), Turn> {
-        let room = self.partition.wait_until(|unpublished| {
-            let backlog = unpublished.backlog();
+        let room = self.partition.wait_until(|| {
+            let serving = self.shared.serving.lock();
+            // Served no longer: the lane is told to stop.
+            let unpublished = serving.protocol.unpublished(self.partition.assignment)?;
             if self.partition.is_halted() || unpublished.group() == GroupOffset::Missing {
                 return Some(Err(Turn::Restart));
             }
+            let backlog = unpublished.backlog();
             (backlog.events < BACKLOG_EVENTS_MAX && backlog.bytes < BACKLOG_BYTES_MAX).then_some(Ok(()))
         });
         tokio::select! {

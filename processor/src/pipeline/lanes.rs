@@ -18,12 +18,7 @@ use super::{
     lane::Lane,
     partition::{Delivery, Partition},
 };
-use crate::{
-    kafka::partitions::Partitions,
-    postgres::{Fault, position},
-    telemetry::metrics::Dependency,
-    wire::record::InputRecord,
-};
+use crate::{kafka::partitions::Partitions, telemetry::metrics::Dependency, wire::record::InputRecord};
 
 /// How long an assignment waits for the database to say where to begin.
 const POSITIONS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -62,13 +57,6 @@ impl Lanes {
         end(running.into_values().collect(), within).await;
     }
 
-    async fn read_positions(&self, partitions: &[i32]) -> Result<HashMap<i32, i64>, Fault> {
-        let lease = self.shared.database.lease().await?;
-        let rows = position::read(&*lease, &self.shared.topics.change_events, partitions).await?;
-        lease.give_back();
-        Ok(rows.into_iter().map(|(partition, row)| (partition, row.position)).collect())
-    }
-
     fn partition(&self, number: i32) -> Option<Arc<Partition>> {
         let running = self.running.lock().expect("no holder of this lock panics");
         running.get(&number).map(|lane| Arc::clone(&lane.partition))
@@ -95,8 +83,9 @@ async fn end(lanes: Vec<Running>, within: Duration) {
 
 impl Partitions for Lanes {
     fn positions(&self, partitions: &[i32]) -> HashMap<i32, i64> {
-        match self.runtime.block_on(async { timeout(POSITIONS_TIMEOUT, self.read_positions(partitions)).await }) {
-            Ok(Ok(positions)) => positions,
+        match self.runtime.block_on(async { timeout(POSITIONS_TIMEOUT, self.shared.read_positions(partitions)).await })
+        {
+            Ok(Ok(rows)) => rows.into_iter().map(|(partition, row)| (partition, row.position)).collect(),
             Ok(Err(fault)) => {
                 self.shared.down(Dependency::Database, &fault);
                 HashMap::new()
@@ -109,16 +98,10 @@ impl Partitions for Lanes {
         self.shared.metrics.rebalances.inc();
         let mut running = self.running.lock().expect("no holder of this lock panics");
         for &number in partitions {
-            let (partition, deliveries) = Partition::new(number);
-            self.shared.serving.add(Arc::clone(&partition));
+            let (partition, deliveries) = self.shared.serving.add(number);
             let (stop, stopped) = watch::channel(false);
-            let lane = Lane {
-                shared: Arc::clone(&self.shared),
-                partition: Arc::clone(&partition),
-                deliveries,
-                stop: stopped,
-                life: 0,
-            };
+            let lane =
+                Lane { shared: Arc::clone(&self.shared), partition: Arc::clone(&partition), deliveries, stop: stopped };
             let task = self.runtime.spawn(lane.run());
             running.insert(number, Running { partition, stop, task });
         }

@@ -17,7 +17,7 @@ pub mod retry;
 pub mod serving;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fmt::Display,
     sync::{Arc, OnceLock, atomic::AtomicBool},
     time::Duration,
@@ -36,12 +36,10 @@ use self::{
     serving::Serving,
 };
 use crate::{
-    domain::{
-        london::today_in_london,
-        position::{GroupOffset, HaltReason, LogEnds},
-    },
+    domain::london::today_in_london,
     kafka::{consumer::ConsumerHandle, publisher::OutputTopics, registry::Registry},
-    postgres::{self, Fault, database::Database},
+    postgres::{self, Fault, database::Database, position::PositionRow},
+    protocol::position::{GroupOffset, HaltReason, LogEnds, is_behind},
     telemetry::{
         metrics::{Dependency, Metrics},
         readiness::Readiness,
@@ -135,17 +133,12 @@ impl Shared {
         }
     }
 
-    /// Bytes of outbox rows that memory holds.
-    pub fn held_bytes(&self) -> usize {
-        self.serving.all().iter().map(|partition| partition.unpublished().held_bytes()).sum()
-    }
-
     /// Gauges that are looked at rather than counted.
     pub fn measure(&self) {
         let now_ms = Utc::now().timestamp_millis();
         let partitions = self.serving.all();
         let oldest = partitions.iter().filter_map(|partition| partition.oldest_ms()).min();
-        let batches: usize = partitions.iter().map(|partition| partition.unpublished().backlog().batches).sum();
+        let batches = self.serving.lock().protocol.batches();
         self.metrics.outbox_batches.set(i64::try_from(batches).unwrap_or(i64::MAX));
         let halted = partitions.iter().filter(|partition| partition.is_halted()).count();
         self.metrics.halted_partitions.set(i64::try_from(halted).unwrap_or(i64::MAX));
@@ -206,18 +199,52 @@ impl Shared {
         }
     }
 
-    /// Halts a partition for a reason that its lane does not see by itself.
+    /// Halts a partition, unless it has moved on elsewhere since that reason was found.
     pub async fn halt(&self, partition: &Partition, reason: &HaltReason) -> Result<(), Fault> {
         let topic = &self.topics.change_events;
         let line = reason.line(topic, partition.number);
         let lease = self.database.lease().await?;
-        postgres::position::halt(&*lease, topic, partition.number, reason.position(), &line).await?;
+        let standing = (reason.position(), reason.has_position());
+        let is_halted = postgres::position::halt(&*lease, topic, partition.number, standing, &line).await?;
         lease.give_back();
-        tracing::error!(partition = partition.number, "{line}");
-        self.set_halted(partition, Some(line));
-        partition.notify_changed();
-        partition.deliver(Delivery::CheckLog);
+        if is_halted {
+            tracing::error!(partition = partition.number, "{line}");
+            self.set_halted(partition, Some(line));
+            partition.notify_changed();
+            partition.deliver(Delivery::CheckLog);
+        }
         Ok(())
+    }
+
+    /// Asks the database whether it still has what the lanes have moved their positions to.
+    pub async fn look_at_positions(&self) {
+        let partitions = self.serving.all();
+        let begun = partitions.into_iter().filter(|partition| partition.position() > 0 && !partition.is_halted());
+        let moved: Vec<_> = begun.map(|partition| (partition.position(), partition)).collect();
+        let numbers: Vec<i32> = moved.iter().map(|(_, partition)| partition.number).collect();
+        match self.read_positions(&numbers).await {
+            Ok(rows) => {
+                for (moved_to, partition) in moved {
+                    let seen = rows.get(&partition.number).map_or(0, |row| row.position);
+                    if is_behind(seen, moved_to) {
+                        tracing::warn!(partition = partition.number, seen, moved_to, "the database has lost commits");
+                        partition.deliver(Delivery::CommitsLost);
+                    }
+                }
+            }
+            Err(fault) => self.down(Dependency::Database, &fault),
+        }
+    }
+
+    /// The rows of these partitions; one without a row is absent.
+    pub async fn read_positions(&self, partitions: &[i32]) -> Result<HashMap<i32, PositionRow>, Fault> {
+        if partitions.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let lease = self.database.lease().await?;
+        let rows = postgres::position::read(&*lease, &self.topics.change_events, partitions).await?;
+        lease.give_back();
+        Ok(rows)
     }
 
     /// The group's committed offset; `None` when the broker does not tell.

@@ -1,17 +1,13 @@
 //! What the lane, the consumer thread and the publisher share about one assigned partition.
 
 use std::sync::{
-    Arc, Mutex, MutexGuard,
+    Arc,
     atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
 };
 
 use tokio::sync::{Notify, mpsc};
 
-use crate::{
-    domain::{position::GroupOffset, publishing::Unpublished},
-    postgres::outbox::Output,
-    wire::record::InputRecord,
-};
+use crate::{protocol::publisher::Assignment, wire::record::InputRecord};
 
 /// Records that wait for a lane: past either bound the consumer pauses the partition.
 pub const INBOX_EVENTS_MAX: usize = 1_000;
@@ -34,15 +30,15 @@ pub enum Delivery {
     QuietEnd(i64),
     /// The broker refused some offset: hold the position against the log's ends.
     CheckLog,
+    /// The database came back without its last commits.
+    CommitsLost,
 }
-
-/// What is applied and not yet published.
-pub type Unsent = Unpublished<Arc<Output>>;
 
 /// One assigned partition.
 #[derive(Debug)]
 pub struct Partition {
     pub number: i32,
+    pub assignment: Assignment,
     inbox: mpsc::UnboundedSender<Delivery>,
     queued_events: AtomicUsize,
     queued_bytes: AtomicUsize,
@@ -50,28 +46,24 @@ pub struct Partition {
     oldest_ms: AtomicI64,
     /// Offset after the last record that was applied, for the lag.
     position: AtomicI64,
-    unpublished: Mutex<Unsent>,
     halted: AtomicBool,
-    /// Offset that the group has to get before anything is applied.
-    start_to_commit: Mutex<Option<i64>>,
     changed: Notify,
 }
 
 impl Partition {
     /// The partition and the end that its lane reads.
-    pub fn new(number: i32) -> (Arc<Self>, mpsc::UnboundedReceiver<Delivery>) {
+    pub fn new(assignment: Assignment) -> (Arc<Self>, mpsc::UnboundedReceiver<Delivery>) {
         // Unbounded by type, bounded by count: the consumer pauses the partition at INBOX_EVENTS_MAX and INBOX_BYTES_MAX.
         let (inbox, deliveries) = mpsc::unbounded_channel();
         let partition = Self {
-            number,
+            number: assignment.partition,
+            assignment,
             inbox,
             queued_events: AtomicUsize::new(0),
             queued_bytes: AtomicUsize::new(0),
             oldest_ms: AtomicI64::new(i64::MAX),
             position: AtomicI64::new(0),
-            unpublished: Mutex::new(Unpublished::new()),
             halted: AtomicBool::new(false),
-            start_to_commit: Mutex::new(None),
             changed: Notify::new(),
         };
         (Arc::new(partition), deliveries)
@@ -120,10 +112,6 @@ impl Partition {
         self.position.store(position, Ordering::Relaxed);
     }
 
-    pub fn unpublished(&self) -> MutexGuard<'_, Unsent> {
-        self.unpublished.lock().expect("no holder of this lock panics")
-    }
-
     /// Waits for a person.
     pub fn is_halted(&self) -> bool {
         self.halted.load(Ordering::Relaxed)
@@ -133,36 +121,22 @@ impl Partition {
         self.halted.store(halted, Ordering::Relaxed);
     }
 
-    /// Asks the publisher to give the group this offset.
-    pub fn commit_start(&self, offset: Option<i64>) {
-        *self.start_to_commit.lock().expect("no holder of this lock panics") = offset;
-    }
-
-    pub fn start_to_commit(&self) -> Option<i64> {
-        *self.start_to_commit.lock().expect("no holder of this lock panics")
-    }
-
     /// Wakes the lane where it waits for the publisher.
     pub fn notify_changed(&self) {
         self.changed.notify_waiters();
     }
 
     /// Waits until `ready` says so; the publisher's changes are looked at as they come.
-    pub async fn wait_until<T>(&self, mut ready: impl FnMut(&Unsent) -> Option<T>) -> T {
+    pub async fn wait_until<T>(&self, mut ready: impl FnMut() -> Option<T>) -> T {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if let Some(value) = ready(&self.unpublished()) {
+            if let Some(value) = ready() {
                 return value;
             }
             changed.await;
         }
-    }
-
-    /// Waits for the group's offset.
-    pub async fn group_offset(&self) -> GroupOffset {
-        self.wait_until(|unpublished| Some(unpublished.group()).filter(|&group| group != GroupOffset::Unknown)).await
     }
 }
 

@@ -1,10 +1,10 @@
-//! Which partitions this instance serves, and the Kafka transaction that is under way for them.
+//! The protocol's publishing side under one lock: the rebalance callback, the lanes and the publisher take it.
 //!
-//! The rebalance callback and the publisher take the same lock: a partition leaves the list before it is given up, and is
-//! given up only when no transaction that carries it is under way (design: rebalancing).
+//! A partition leaves the list before it is given up, and is given up only when no transaction that carries it is under way
+//! (design: rebalancing).
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{
         Arc, Condvar, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
@@ -12,49 +12,49 @@ use std::{
     time::Duration,
 };
 
-use super::partition::Partition;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::partition::{Delivery, Partition};
+use crate::{
+    postgres::outbox::Output,
+    protocol::publisher::{Bounds, Ended, Publisher, Transaction},
+};
+
+/// How much is carried and held.
+const BOUNDS: Bounds = Bounds { partition_bytes: 2 << 20, transaction_bytes: 8 << 20, held_bytes: 16 << 20 };
+
+/// What is to be published, and when.
+pub type Protocol = Publisher<Arc<Output>>;
 
 /// The partitions served and the transaction under way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Serving {
     inner: Mutex<Inner>,
     ended: Condvar,
 }
 
-#[derive(Debug, Default)]
-pub struct Inner {
-    partitions: BTreeMap<i32, Arc<Partition>>,
-    in_flight: Option<InFlight>,
-    transactions: u64,
-}
-
-/// The transaction under way.
 #[derive(Debug)]
-struct InFlight {
-    number: u64,
-    /// Partitions that it carries.
-    carried: BTreeSet<i32>,
+pub struct Inner {
+    pub protocol: Protocol,
+    partitions: BTreeMap<i32, Arc<Partition>>,
+    /// Tells the thread of the transaction under way to send nothing more.
     abandoned: Arc<AtomicBool>,
 }
 
-impl InFlight {
-    fn carries_any(&self, partitions: &[i32]) -> bool {
-        partitions.iter().any(|number| self.carried.contains(number))
+impl Default for Serving {
+    fn default() -> Self {
+        let protocol = Publisher::new(BOUNDS);
+        let inner = Inner { protocol, partitions: BTreeMap::new(), abandoned: Arc::default() };
+        Self { inner: Mutex::new(inner), ended: Condvar::new() }
     }
 }
 
 impl Inner {
-    /// The partition, if it is still this very assignment of it.
-    pub fn serves(&self, partition: &Arc<Partition>) -> bool {
-        self.partitions.get(&partition.number).is_some_and(|served| Arc::ptr_eq(served, partition))
-    }
-
-    /// Marks a transaction as under way; its number ends it, and the flag says when it is to send no more.
-    pub fn begin(&mut self, carried: BTreeSet<i32>) -> (u64, Arc<AtomicBool>) {
-        self.transactions += 1;
-        let (number, abandoned) = (self.transactions, Arc::default());
-        self.in_flight = Some(InFlight { number, carried, abandoned: Arc::clone(&abandoned) });
-        (number, abandoned)
+    /// Begins a transaction with this producer; the flag says when it is to send no more.
+    pub fn begin(&mut self, producer: u64) -> Option<(Transaction<Arc<Output>>, Arc<AtomicBool>)> {
+        let transaction = self.protocol.begin(producer)?;
+        self.abandoned = Arc::default();
+        Some((transaction, Arc::clone(&self.abandoned)))
     }
 }
 
@@ -63,13 +63,18 @@ impl Serving {
         self.inner.lock().expect("no holder of this lock panics")
     }
 
-    pub fn add(&self, partition: Arc<Partition>) {
-        self.lock().partitions.insert(partition.number, partition);
+    /// A new assignment of the partition, and the end that its lane reads.
+    pub fn add(&self, number: i32) -> (Arc<Partition>, UnboundedReceiver<Delivery>) {
+        let mut inner = self.lock();
+        let (partition, deliveries) = Partition::new(inner.protocol.assign(number));
+        inner.partitions.insert(number, Arc::clone(&partition));
+        (partition, deliveries)
     }
 
     /// Takes partitions off the list: nothing of theirs is put into a transaction from now on.
     pub fn remove(&self, partitions: &[i32]) {
         let mut inner = self.lock();
+        inner.protocol.revoke(partitions);
         for number in partitions {
             inner.partitions.remove(number);
         }
@@ -84,25 +89,18 @@ impl Serving {
     }
 
     /// The transaction's end is known, or its producer was dropped.
-    pub fn end(&self, transaction: u64) {
-        let mut inner = self.lock();
-        if inner.in_flight.as_ref().is_some_and(|one| one.number == transaction) {
-            inner.in_flight = None;
-        }
-        drop(inner);
+    pub fn end(&self, transaction: u64, ended: Ended) -> Option<Transaction<Arc<Output>>> {
+        let transaction = self.lock().protocol.ended(transaction, ended);
         self.ended.notify_all();
+        transaction
     }
 
     /// Waits until no transaction carries any of these. One that does not end in time is abandoned: it sends nothing more,
     /// and its producer will be dropped; `false` then.
     pub fn wait_ended(&self, partitions: &[i32], timeout: Duration) -> bool {
-        let carries = |inner: &mut Inner| inner.in_flight.as_ref().is_some_and(|one| one.carries_any(partitions));
+        let carries = |inner: &mut Inner| inner.protocol.carries_any(partitions);
         let Ok((inner, timeout)) = self.ended.wait_timeout_while(self.lock(), timeout, carries) else { return false };
-        if timeout.timed_out() {
-            if let Some(one) = &inner.in_flight {
-                one.abandoned.store(true, Ordering::Relaxed);
-            }
-        }
+        inner.abandoned.fetch_or(timeout.timed_out(), Ordering::Relaxed);
         !timeout.timed_out()
     }
 }

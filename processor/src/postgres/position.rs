@@ -29,7 +29,8 @@ const COMPARE_AND_SET: &str = "UPDATE dos_integration.consumer_position SET posi
 const HALT: &str =
     "INSERT INTO dos_integration.consumer_position AS c (topic, partition, position, start, halted_reason)
     VALUES ($1, $2, $3, $3, $4)
-    ON CONFLICT (topic, partition) DO UPDATE SET halted_reason = excluded.halted_reason, updated_at = now()";
+    ON CONFLICT (topic, partition) DO UPDATE SET halted_reason = excluded.halted_reason, updated_at = now()
+        WHERE c.position = excluded.position AND $5";
 const LOCK: &str = "SELECT position FROM dos_integration.consumer_position
     WHERE topic = $1 AND partition = $2 FOR UPDATE";
 const HOLD: &str = "INSERT INTO dos_integration.consumer_position AS c (topic, partition, position, start, halted_reason)
@@ -65,17 +66,16 @@ pub async fn compare_and_set(tx: &Transaction<'_>, topic: &str, partition: i32, 
     Ok(execute(tx, COMPARE_AND_SET, &[&topic, &partition, &from, &to]).await? == 1)
 }
 
-/// Notes why a partition halts; nothing moves its position until a repair ([`hold`], [`lift`]). Without a row, one is made that stands at
-/// `position`.
+/// Notes why a partition halts; nothing moves its position until a repair ([`hold`], [`lift`]). Only while it stands at
+/// `position`, or, unless it `has_row`, where none has been made since: then one is made that stands there.
 pub async fn halt<C: GenericClient>(
     client: &C,
     topic: &str,
     partition: i32,
-    position: i64,
+    (position, has_row): (i64, bool),
     reason: &str,
-) -> Result<()> {
-    execute(client, HALT, &[&topic, &partition, &position, &reason]).await?;
-    Ok(())
+) -> Result<bool> {
+    Ok(execute(client, HALT, &[&topic, &partition, &position, &reason, &has_row]).await? == 1)
 }
 
 /// First step of a repair: the partition is halted at its new position, and outbox rows that could never be published go;

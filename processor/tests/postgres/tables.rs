@@ -28,8 +28,10 @@ async fn a_position_moves_only_from_where_it_is() {
     assert!(!position::compare_and_set(&tx, TOPIC, 0, 5, 9).await.unwrap());
     assert!(!position::compare_and_set(&tx, TOPIC, 1, 0, 9).await.unwrap());
     tx.commit().await.unwrap();
-    position::halt(&client, TOPIC, 0, 99, "why").await.unwrap();
-    position::halt(&client, TOPIC, 1, 4, "never begun").await.unwrap();
+    assert!(!position::halt(&client, TOPIC, 0, (7, true), "it moved meanwhile").await.unwrap());
+    assert!(!position::halt(&client, TOPIC, 0, (8, false), "it was begun meanwhile").await.unwrap());
+    assert!(position::halt(&client, TOPIC, 0, (8, true), "why").await.unwrap());
+    assert!(position::halt(&client, TOPIC, 1, (4, false), "never begun").await.unwrap());
     let halted = PositionRow { position: 8, start: 5, halted_reason: Some("why".to_owned()) };
     assert_eq!(position::read(&client, TOPIC, &[0, 1]).await.unwrap()[&0], halted);
     let tx = begin(&mut client).await;

@@ -86,6 +86,12 @@ pub fn needs_log_ends(applied: Option<Applied>, group: GroupOffset) -> bool {
     applied.is_none() || group == GroupOffset::Missing
 }
 
+/// Whether the database came back without its last commits: the position that was seen, asked for beside the work, is behind
+/// where the lane had moved it before. Nothing else would say so before the partition's next event; the lane begins again.
+pub fn is_behind(seen: i64, moved_to: i64) -> bool {
+    seen < moved_to
+}
+
 fn out_of_log(position: i64, log: Option<LogEnds>) -> Option<HaltReason> {
     let ends = log?;
     if position < ends.low {
@@ -98,6 +104,21 @@ fn out_of_log(position: i64, log: Option<LogEnds>) -> Option<HaltReason> {
 }
 
 impl HaltReason {
+    /// The group's offset that it is for, where that has a part in it.
+    pub fn group_offset(&self) -> Option<GroupOffset> {
+        match *self {
+            Self::PositionMissing { group_offset } => Some(GroupOffset::At(group_offset)),
+            Self::GroupOffsetMissing { .. } => Some(GroupOffset::Missing),
+            Self::OutboxRowMissing { offset, .. } => Some(GroupOffset::At(offset)),
+            Self::BeforeLogStart { .. } | Self::BeyondLogEnd { .. } => None,
+        }
+    }
+
+    /// Whether the database has a position for it.
+    pub fn has_position(&self) -> bool {
+        !matches!(self, Self::PositionMissing { .. })
+    }
+
     /// Where the partition stands while it is halted.
     pub fn position(&self) -> i64 {
         match *self {
