@@ -11,12 +11,14 @@
 //! - [`kafka`]: consumer thread, transactions, registry, topics
 //! - [`pipeline`]: the only place that knows the order of the steps and joins Kafka and PostgreSQL
 //! - [`run`], [`position`], [`publish`]: the commands' shells
+//! - [`fault_injection`]: defects for tests to find; nothing in a release
 //! - [`cli`], [`config`], [`error`], [`telemetry`], [`version`]: settings in, lines and metrics out
 
 pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod error;
+pub mod fault_injection;
 pub mod kafka;
 pub mod output;
 pub mod pipeline;

@@ -17,6 +17,8 @@ use dosi::{
 
 fn main() -> ExitCode {
     end_on_panic();
+    #[cfg(feature = "fault-injection")]
+    dosi::fault_injection::set_up();
     match cli::parse(std::env::args_os()).and_then(invoke) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

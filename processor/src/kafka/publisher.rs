@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use fail::fail_point;
 use rdkafka::{
     ClientConfig, ClientContext, Offset, TopicPartitionList,
     config::RDKafkaLogLevel,
@@ -94,21 +95,29 @@ pub fn publish<'a>(
     let Content { topics, mut records, offsets, group, abandoned } = content;
     let deadline = Instant::now() + TRANSACTION_TIMEOUT;
     let go_on = || if abandoned.load(Ordering::Relaxed) { Err(KafkaError::Canceled) } else { Ok(()) };
+    fail_point!("kafka-begin-before");
     producer.begin_transaction().map_err(doubt)?;
+    fail_point!("kafka-begin-after");
     let sent = records
         .try_for_each(|record| go_on().and_then(|()| send(producer, topics, record, deadline)))
         // Flushed before the offsets are sent: a commit that has to flush takes ten times as long.
         .and_then(|()| producer.flush(left(deadline)))
-        .and_then(|()| go_on())
+        .and_then(|()| {
+            fail_point!("kafka-offsets-before", |_| Err(KafkaError::Canceled));
+            go_on()
+        })
         .and_then(|()| producer.send_offsets_to_transaction(offsets, group, left(deadline)))
         .and_then(|()| go_on());
-    match sent {
+    fail_point!("kafka-commit-before");
+    let ended = match sent {
         Ok(()) => producer.commit_transaction(left(deadline)).map_err(|error| match error {
             KafkaError::Transaction(ref cause) if cause.txn_requires_abort() => abort(producer, error),
             error => doubt(error),
         }),
         Err(error) => Err(abort(producer, error)),
-    }
+    };
+    fail_point!("kafka-commit-after");
+    ended
 }
 
 /// Offsets to send in a transaction.

@@ -8,6 +8,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use deadpool_postgres::Transaction;
+use fail::fail_point;
 use tokio::time::{Instant, timeout};
 
 use super::Shared;
@@ -18,6 +19,7 @@ use crate::{
         ods_code::OdsCode,
         postcode,
     },
+    fault_injection::{Mutant, is},
     postgres::{
         self, Fault,
         apply::ApplyContext,
@@ -96,7 +98,13 @@ async fn run(shared: &Shared, partition: i32, batch: Batch<'_>) -> Result<Attemp
         postgres::pool::limit_statements(&transaction, limit).await?;
     }
     let topic = &shared.topics.change_events;
-    if !position::compare_and_set(&transaction, topic, partition, batch.from, batch.to).await? {
+    if is(Mutant::PositionOutsideTransaction) {
+        let mut own = shared.database.lease().await?;
+        let transaction = own.transaction().await?;
+        position::compare_and_set(&transaction, topic, partition, batch.from, batch.to).await?;
+        transaction.commit().await?;
+        own.give_back();
+    } else if !position::compare_and_set(&transaction, topic, partition, batch.from, batch.to).await? {
         shared.metrics.fenced_batches.inc();
         transaction.rollback().await?;
         lease.give_back();
@@ -110,7 +118,16 @@ async fn run(shared: &Shared, partition: i32, batch: Batch<'_>) -> Result<Attemp
         return Ok(Attempt::TooLarge);
     };
     let committing = Instant::now();
+    if is(Mutant::OffsetBeforeDatabase)
+        && let Some(ours) = shared.serving.get(partition)
+    {
+        shared.serving.lock().protocol.applied(ours.assignment, span.clone());
+        shared.publish_now.notify_one();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    fail_point!("database-commit-before");
     transaction.commit().await?;
+    fail_point!("database-commit-after");
     shared.metrics.spent(Stage::Commit, committing.elapsed());
     lease.give_back();
     count(shared, batch.events, &decided.decisions);
@@ -201,7 +218,7 @@ async fn write(
     let archived: Vec<_> = batch.events.iter().filter_map(archived).collect();
     archive::insert(transaction, topic, &archived).await?;
     let events = i32::try_from(batch.events.len()).unwrap_or(i32::MAX);
-    if !batch.is_published {
+    if !batch.is_published && !is(Mutant::OutboxSkipped) {
         outbox::insert(transaction, topic, partition, (batch.from, batch.to), events, &payload).await?;
     }
     shared.metrics.spent(Stage::Apply, writing.elapsed());

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use fail::fail_point;
 use tokio::{
     runtime::Handle,
     sync::watch,
@@ -95,6 +96,7 @@ impl Partitions for Lanes {
     }
 
     fn assigned(&self, partitions: &[i32]) {
+        fail_point!("assignment-before");
         self.shared.metrics.rebalances.inc();
         let mut running = self.running.lock().expect("no holder of this lock panics");
         for &number in partitions {
@@ -107,9 +109,11 @@ impl Partitions for Lanes {
         }
         self.shared.readiness.clear("group");
         self.shared.publish_now.notify_one();
+        fail_point!("assignment-after");
     }
 
     fn revoked(&self, partitions: &[i32]) {
+        fail_point!("revocation-before");
         self.shared.serving.remove(partitions);
         let lanes: Vec<Running> = {
             let mut running = self.running.lock().expect("no holder of this lock panics");
@@ -123,6 +127,7 @@ impl Partitions for Lanes {
         for number in partitions {
             self.shared.forget_partition(*number);
         }
+        fail_point!("revocation-after");
     }
 
     fn begun(&self, partition: i32, life: u64) {

@@ -11,6 +11,8 @@ pub mod backoff;
 pub mod batch;
 pub mod lane;
 pub mod lanes;
+#[cfg(feature = "fault-injection")]
+mod mutants;
 pub mod partition;
 pub mod publishing;
 pub mod retry;

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use fail::fail_point;
 use rdkafka::{
     consumer::{Consumer as _, ConsumerGroupMetadata},
     error::KafkaError,
@@ -205,9 +206,11 @@ impl Publisher {
         let (topic, partition) = (&self.shared.topics.change_events, assignment.partition);
         let lease = self.shared.database.lease().await?;
         // The position first: a row that it has passed is there when it is looked for afterwards.
+        fail_point!("outbox-read-before");
         let row = position::read(&*lease, topic, &[partition]).await?.remove(&partition);
         let rows = outbox::read_covering(&*lease, topic, partition, from, ROWS_MAX, ROWS_BYTES_MAX).await?;
         lease.give_back();
+        fail_point!("outbox-read-after");
         // Lanes may have nothing to apply that would say so.
         self.shared.up(Dependency::Database);
         let rows = rows.into_iter().map(|row| OutboxSpan {
@@ -364,7 +367,9 @@ impl Publisher {
 
     async fn delete_published(&self, published: &[(i32, i64)]) -> Result<(), Fault> {
         let lease = self.shared.database.lease().await?;
+        fail_point!("outbox-delete-before");
         outbox::delete_up_to(&*lease, &self.shared.topics.change_events, published).await?;
+        fail_point!("outbox-delete-after");
         lease.give_back();
         Ok(())
     }
@@ -400,5 +405,9 @@ fn send(
         records.filter(|record| record.source_offset >= load.from)
     });
     let topics = &shared.output_topics();
-    publisher::publish(producer, Content { topics, records, offsets, group, abandoned })
+    let content = Content { topics, records, offsets, group, abandoned };
+    #[cfg(feature = "fault-injection")]
+    return super::mutants::publish(shared, producer, content);
+    #[cfg(not(feature = "fault-injection"))]
+    publisher::publish(producer, content)
 }

@@ -16,6 +16,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::partition::{Delivery, Partition};
 use crate::{
+    fault_injection::{Mutant, is},
     postgres::outbox::Output,
     protocol::publisher::{Bounds, Ended, Publisher, Transaction},
 };
@@ -98,7 +99,7 @@ impl Serving {
     /// Waits until no transaction carries any of these. One that does not end in time is abandoned: it sends nothing more,
     /// and its producer will be dropped; `false` then.
     pub fn wait_ended(&self, partitions: &[i32], timeout: Duration) -> bool {
-        let carries = |inner: &mut Inner| inner.protocol.carries_any(partitions);
+        let carries = |inner: &mut Inner| !is(Mutant::LateOffset) && inner.protocol.carries_any(partitions);
         let Ok((inner, timeout)) = self.ended.wait_timeout_while(self.lock(), timeout, carries) else { return false };
         inner.abandoned.fetch_or(timeout.timed_out(), Ordering::Relaxed);
         !timeout.timed_out()

@@ -11,10 +11,13 @@ use super::{
     Result,
     statement::{Params, prepare, query},
 };
-use crate::domain::{
-    history::HistoryHead,
-    ods_code::OdsCode,
-    service::{Creator, Location, PendingChange, ZCode},
+use crate::{
+    domain::{
+        history::HistoryHead,
+        ods_code::OdsCode,
+        service::{Creator, Location, PendingChange, ZCode},
+    },
+    fault_injection::{Mutant, is},
 };
 
 /// The characters with the Unicode property `White_Space`, for `btrim` and its kin.
@@ -27,6 +30,9 @@ pub(super) const WHITE_SPACE: &str = "\t\n\u{b}\u{c}\r \u{85}\u{a0}\u{1680}\u{20
 const LOCK_SEQUENCES: &str = "INSERT INTO dos_integration.accepted_sequence AS a (ods_code, sequence_number)
     SELECT w.code, 0 FROM unnest($1::text[]) AS w(code) ORDER BY w.code COLLATE \"C\"
     ON CONFLICT (ods_code) DO UPDATE SET sequence_number = a.sequence_number WHERE false";
+/// Of [`Mutant::SequenceWithoutLock`].
+const MAKE_SEQUENCES: &str = "INSERT INTO dos_integration.accepted_sequence AS a (ods_code, sequence_number)
+    SELECT w.code, 0 FROM unnest($1::text[]) AS w(code) ON CONFLICT (ods_code) DO NOTHING";
 const SEQUENCES: &str =
     "SELECT ods_code, sequence_number FROM dos_integration.accepted_sequence WHERE ods_code = ANY($1)";
 
@@ -38,7 +44,8 @@ pub async fn lock_sequences(tx: &Transaction<'_>, codes: &[OdsCode]) -> Result<H
     // One row may not be met twice by one `ON CONFLICT DO UPDATE`.
     let distinct: BTreeSet<OdsCode> = codes.iter().copied().collect();
     let texts: Vec<&str> = distinct.iter().map(OdsCode::as_str).collect();
-    let [lock, read] = prepare(tx, [LOCK_SEQUENCES, SEQUENCES]).await?;
+    let lock = if is(Mutant::SequenceWithoutLock) { MAKE_SEQUENCES } else { LOCK_SEQUENCES };
+    let [lock, read] = prepare(tx, [lock, SEQUENCES]).await?;
     let params: Params = &[&texts];
     // Both are waited for: after a failed lock the read fails too, which would hide the reason.
     let (locked, rows) = join!(tx.execute(&lock, params), tx.query(&read, params));
@@ -112,7 +119,9 @@ pub async fn history_heads(tx: &Transaction<'_>, service_ids: &[i32]) -> Result<
     if service_ids.is_empty() {
         return Ok(HashMap::new());
     }
-    let rows = query(tx, HISTORY_HEADS, &[&service_ids, &WHITE_SPACE, &HistoryHead::CHARS]).await?;
+    let heads =
+        if is(Mutant::RowsWithoutLock) { HISTORY_HEADS.trim_end_matches("FOR UPDATE OF h") } else { HISTORY_HEADS };
+    let rows = query(tx, heads, &[&service_ids, &WHITE_SPACE, &HistoryHead::CHARS]).await?;
     rows.iter()
         .map(|row| {
             let last: &str = row.try_get(2)?;

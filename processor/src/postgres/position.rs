@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use deadpool_postgres::{Client, GenericClient, Transaction};
 
+use crate::fault_injection::{Mutant, is};
+
 use super::{
     Result,
     statement::{execute, query},
@@ -26,6 +28,8 @@ const INSERT_START: &str = "INSERT INTO dos_integration.consumer_position (topic
     VALUES ($1, $2, $3, $3) ON CONFLICT (topic, partition) DO NOTHING";
 const COMPARE_AND_SET: &str = "UPDATE dos_integration.consumer_position SET position = $4, updated_at = now()
     WHERE topic = $1 AND partition = $2 AND position = $3 AND halted_reason IS NULL";
+/// Of [`Mutant::CompareAndSetLeftOut`].
+const SET: &str = "UPDATE dos_integration.consumer_position SET position = $3 WHERE topic = $1 AND partition = $2";
 const HALT: &str =
     "INSERT INTO dos_integration.consumer_position AS c (topic, partition, position, start, halted_reason)
     VALUES ($1, $2, $3, $3, $4)
@@ -63,6 +67,9 @@ pub async fn insert_start<C: GenericClient>(client: &C, topic: &str, partition: 
 
 /// First statement of a batch's transaction: moves the position, or says that it is not where the lane thought.
 pub async fn compare_and_set(tx: &Transaction<'_>, topic: &str, partition: i32, from: i64, to: i64) -> Result<bool> {
+    if is(Mutant::CompareAndSetLeftOut) {
+        return Ok(execute(tx, SET, &[&topic, &partition, &to]).await? == 1);
+    }
     Ok(execute(tx, COMPARE_AND_SET, &[&topic, &partition, &from, &to]).await? == 1)
 }
 

@@ -13,10 +13,13 @@ use super::{
     statement::{Params, query},
     time_of_day::TimeOfDay,
 };
-use crate::domain::{
-    ods_code::OdsCode,
-    opening_times::{DayId, Period},
-    service::{Service, ZCode},
+use crate::{
+    domain::{
+        ods_code::OdsCode,
+        opening_times::{DayId, Period},
+        service::{Service, ZCode},
+    },
+    fault_injection::{Mutant, is},
 };
 
 /// Locks the candidates in id order and reads their columns as they are once locked: a row that another writer has changed
@@ -70,7 +73,9 @@ pub async fn services(tx: &Transaction<'_>, codes: &[OdsCode]) -> Result<HashMap
         return Ok(HashMap::new());
     }
     let texts: Vec<&str> = distinct.iter().map(OdsCode::as_str).collect();
-    let rows = query(tx, CANDIDATES, &[&texts]).await?;
+    let candidates =
+        if is(Mutant::RowsWithoutLock) { CANDIDATES.trim_end_matches("FOR NO KEY UPDATE OF s") } else { CANDIDATES };
+    let rows = query(tx, candidates, &[&texts]).await?;
     let by_text: HashMap<&str, OdsCode> = distinct.iter().map(|code| (code.as_str(), *code)).collect();
     let mut found = Vec::with_capacity(rows.len());
     for row in &rows {

@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+use crate::fault_injection::{Mutant, is};
+
 /// Tries of one event whose error may or may not be its own (rule 9.2).
 pub const TRIES: i32 = 5;
 /// A connection lost this often on the same events, while the database answers, is theirs to answer for.
@@ -180,7 +182,13 @@ impl<E: Event, F: Failure> Applying<E, F> {
     }
 
     fn attempt(&self, how: How<F>) -> Try<F> {
-        let to = if self.part.end == self.events.len() { self.to } else { self.events[self.part.end - 1].offset() + 1 };
+        let to = if self.part.end == self.events.len() {
+            self.to
+        } else if is(Mutant::PartsWithoutPosition) {
+            self.progress.position
+        } else {
+            self.events[self.part.end - 1].offset() + 1
+        };
         Try { events: self.part.clone(), from: self.progress.position, to, how }
     }
 
@@ -193,6 +201,9 @@ impl<E: Event, F: Failure> Applying<E, F> {
                     self.progress.last_unclear = None;
                 }
                 self.progress.position = attempt.to;
+                if matches!(stage, Stage::Refused { .. }) && is(Mutant::PartitionStopsAtDeadLetter) {
+                    return;
+                }
                 self.next_part()
             }
             (Tried::TooLarge, Stage::Together { .. }) if self.part.len() > 1 => self.halve(),
@@ -294,6 +305,10 @@ impl<E: Event, F: Failure> Applying<E, F> {
     }
 
     fn next_part(&mut self) -> Stage<F> {
+        if is(Mutant::LaterEventPasses) && self.parts.len() > 1 {
+            let last = self.parts.len() - 1;
+            self.parts.swap(last, last - 1);
+        }
         self.parts.pop().map_or(Stage::Applied, |part| {
             self.part = part;
             Stage::Together { losses: 0 }

@@ -11,6 +11,7 @@ use super::{
     position::{GroupOffset, HaltReason},
     unpublished::{Backlog, Next, OutboxSpan, Unpublished, contiguous_from},
 };
+use crate::fault_injection::{Mutant, is};
 
 /// How much is carried and held.
 #[derive(Clone, Copy, Debug)]
@@ -130,6 +131,8 @@ pub struct Publisher<R> {
     served: BTreeMap<i32, Served<R>>,
     producer: Producer,
     in_flight: Option<Transaction<R>>,
+    /// Of [`Mutant::PartitionsOutsideLock`].
+    looked_at: Vec<Load<R>>,
     /// Offsets known to be committed, up to which outbox rows may go.
     clearable: BTreeMap<i32, i64>,
     assignments: u64,
@@ -145,6 +148,7 @@ impl<R: Clone> Publisher<R> {
             served: BTreeMap::new(),
             producer: Producer::Missing,
             in_flight: None,
+            looked_at: Vec::new(),
             clearable: BTreeMap::new(),
             assignments: 0,
             transactions: 0,
@@ -276,7 +280,12 @@ impl<R: Clone> Publisher<R> {
                 self.producer = Producer::Opening;
                 Some(Work::OpenProducer)
             }
-            Producer::Open(producer) if is_loaded => Some(Work::Publish { producer }),
+            Producer::Open(producer) if is_loaded => {
+                if is(Mutant::PartitionsOutsideLock) {
+                    self.looked_at = self.order().into_iter().filter_map(|partition| self.load_of(partition)).collect();
+                }
+                Some(Work::Publish { producer })
+            }
             _ => None,
         }
     }
@@ -327,8 +336,14 @@ impl<R: Clone> Publisher<R> {
                 loads.push(load);
             }
         }
-        if loads.is_empty() {
+        if loads.is_empty() && !is(Mutant::PartitionsOutsideLock) {
             return None;
+        }
+        if is(Mutant::PartitionsOutsideLock) {
+            loads = std::mem::take(&mut self.looked_at);
+        }
+        if is(Mutant::RowDeletedEarly) {
+            self.clearable.extend(loads.iter().map(|load| (load.assignment.partition, load.to)));
         }
         self.transactions += 1;
         let transaction = Transaction { number: self.transactions, loads };

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use super::position::GroupOffset;
+use crate::fault_injection::{Mutant, is};
 
 /// An outbox row: the output of one batch, from the position it started at to the one it moved to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,7 +161,7 @@ impl<R: Clone> Unpublished<R> {
             return Next::Nothing;
         }
         match self.rows.front() {
-            Some(first) if first.start <= offset => {
+            Some(first) if first.start <= offset || is(Mutant::RowNotNext) => {
                 let mut bytes = 0;
                 let fits = |row: &&OutboxSpan<R>| {
                     let first = bytes == 0;
@@ -202,6 +203,9 @@ impl<R: Clone> Unpublished<R> {
 
 /// The rows of `rows` that go on from exactly `offset`, gaps refused: a row that is not the next one is never sent.
 pub fn contiguous_from<R>(rows: Vec<OutboxSpan<R>>, offset: i64) -> Vec<OutboxSpan<R>> {
+    if is(Mutant::RowNotNext) {
+        return rows;
+    }
     let mut next = offset;
     let mut first = true;
     rows.into_iter()

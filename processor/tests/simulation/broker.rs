@@ -3,7 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dosi::protocol::position::GroupOffset;
+use dosi::{
+    fault_injection::{Mutant, is},
+    protocol::position::GroupOffset,
+};
+
+use crate::database::Outcome;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -38,8 +43,8 @@ pub(crate) enum Refused {
 pub(crate) struct Broker {
     ids: BTreeMap<usize, Id>,
     transactions: Vec<Transaction>,
-    /// Offset told of, its partition, and the transaction that wrote it.
-    output: Vec<(i32, i64, usize)>,
+    /// Partition and outcome told, and the transaction that wrote it.
+    output: Vec<(i32, Outcome, usize)>,
     committed: BTreeMap<i32, i64>,
     pub(crate) group: Group,
 }
@@ -90,9 +95,9 @@ impl Broker {
         id.open.ok_or(Refused::Fenced)
     }
 
-    pub(crate) fn produce(&mut self, id: usize, epoch: u64, records: &[(i32, i64)]) -> Result<(), Refused> {
+    pub(crate) fn produce(&mut self, id: usize, epoch: u64, records: &[(i32, Outcome)]) -> Result<(), Refused> {
         let open = self.open_transaction(id, epoch)?;
-        self.output.extend(records.iter().map(|&(partition, offset)| (partition, offset, open)));
+        self.output.extend(records.iter().map(|&(partition, outcome)| (partition, outcome, open)));
         Ok(())
     }
 
@@ -104,7 +109,8 @@ impl Broker {
         generation: u64,
         offsets: &[(i32, i64)],
     ) -> Result<(), Refused> {
-        if !self.group.members.contains(&id) || self.group.generation != generation {
+        let is_member = self.group.members.contains(&id) && self.group.generation == generation;
+        if !is_member && !is(Mutant::ForeignGroupMetadata) {
             return Err(Refused::Generation);
         }
         let open = self.open_transaction(id, epoch)?;
@@ -136,11 +142,11 @@ impl Broker {
     }
 
     /// What a `read_committed` reader has seen of a partition's outcomes, in order.
-    pub(crate) fn outcomes(&self, partition: i32) -> Vec<i64> {
-        let committed = |&&(of, _, transaction): &&(i32, i64, usize)| {
+    pub(crate) fn outcomes(&self, partition: i32) -> Vec<Outcome> {
+        let committed = |&&(of, _, transaction): &&(i32, Outcome, usize)| {
             of == partition && self.transactions[transaction].state == State::Committed
         };
-        self.output.iter().filter(committed).map(|&(_, offset, _)| offset).collect()
+        self.output.iter().filter(committed).map(|&(_, outcome, _)| outcome).collect()
     }
 
     pub(crate) fn has_open_transaction(&self) -> bool {

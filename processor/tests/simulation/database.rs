@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use dosi::protocol::{
-    applying::{Class, Failure, How, Tried, Try},
-    position::{Applied, HaltReason},
-    unpublished::OutboxSpan,
+use dosi::{
+    fault_injection::{Mutant, is},
+    protocol::{
+        applying::{Class, Failure, How, Tried, Try},
+        position::{Applied, HaltReason},
+        unpublished::OutboxSpan,
+    },
 };
 
 /// A row of the input, by what it does to the database.
@@ -47,8 +50,9 @@ impl Failure for Fault {
     }
 }
 
-/// Outbox records are the offsets whose outcome they tell.
-pub(crate) type Row = OutboxSpan<Vec<i64>>;
+/// What the audit topic is told of an event: its offset, and whether it was dead-lettered.
+pub(crate) type Outcome = (i64, bool);
+pub(crate) type Row = OutboxSpan<Vec<Outcome>>;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct State {
@@ -115,7 +119,8 @@ impl Database {
         is_published: bool,
     ) -> Tried<Fault> {
         let Some(row) = self.now.positions.get(&partition) else { return Tried::Fenced };
-        if row.position != one.from || self.now.halted.contains_key(&partition) {
+        let is_elsewhere = row.position != one.from && !is(Mutant::CompareAndSetLeftOut);
+        if is_elsewhere || self.now.halted.contains_key(&partition) {
             return Tried::Fenced;
         }
         let is_refused = matches!(one.how, How::Refused { .. });
@@ -134,8 +139,9 @@ impl Database {
         next.positions.insert(partition, Applied { position: one.to, start: row.start });
         let told = if is_refused { &mut next.dead_letters } else { &mut next.effects };
         told.entry(partition).or_default().extend(&offsets);
-        if !is_published {
-            let row = Row { start: one.from, end: one.to, events: events.len(), bytes: 1, records: offsets };
+        if !is_published && !is(Mutant::OutboxSkipped) {
+            let records = offsets.into_iter().map(|offset| (offset, is_refused)).collect();
+            let row = Row { start: one.from, end: one.to, events: events.len(), bytes: 1, records };
             next.outbox.insert((partition, one.from), row);
         }
         self.commit(next);

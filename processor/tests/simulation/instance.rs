@@ -2,18 +2,20 @@
 
 use std::collections::BTreeMap;
 
+use dosi::fault_injection::{Mutant, is};
 use dosi::protocol::{
-    applying::{Applying, Class, Progress, Step as Applied, Tried, Try},
+    applying::{Applying, Class, How, Progress, Step as Applied, Tried, Try},
     lane::{Halted, Lane, Step},
-    position::{Applied as Row, GroupOffset, HaltReason, LogEnds, is_behind},
-    publisher::{Assignment, Bounds, Ended, OutboxRead, Publisher, Transaction, Work},
-    unpublished::{Backlog, OutboxSpan},
+    position::{Applied as Position, GroupOffset, HaltReason, LogEnds, is_behind},
+    publisher::{Assignment, Bounds, Ended, OutboxRead, Publisher, Work},
+    unpublished::Backlog,
 };
 
 use crate::{
     broker::Refused,
-    database::{Event, Fault},
-    world::Log,
+    database::{Event, Fault, Outcome, Row},
+    input::{Log, PartitionLog},
+    transaction::{Stage, Thread},
 };
 
 /// So small that memory often does not hold what is to be sent, and one transaction not all of it.
@@ -42,7 +44,7 @@ pub(crate) enum Request {
     OpenProducer,
     Produce {
         epoch: u64,
-        records: Vec<(i32, i64)>,
+        records: Vec<(i32, Outcome)>,
     },
     SendOffsets {
         epoch: u64,
@@ -58,13 +60,13 @@ pub(crate) enum Request {
 /// What is answered.
 #[derive(Clone, Debug)]
 pub(crate) enum Reply {
-    Position(Option<Row>, Option<Halted>),
+    Position(Option<Position>, Option<Halted>),
     LogEnds(LogEnds),
     Done,
     Backlog(Backlog),
     Tried(Tried<Fault>),
     Positions(Vec<i64>),
-    Outbox(OutboxRead<Vec<i64>>),
+    Outbox(OutboxRead<Vec<Outcome>>),
     GroupOffset(Option<GroupOffset>),
     Opened(u64),
     Brokers(Result<(), Refused>),
@@ -97,30 +99,6 @@ struct LaneActor {
     next: i64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Begin,
-    Produce,
-    SendOffsets,
-    Commit,
-    Abort,
-}
-
-/// A blocking thread that carries one transaction.
-#[derive(Debug)]
-struct Thread {
-    number: u64,
-    producer: u64,
-    epoch: u64,
-    generation: u64,
-    stage: Stage,
-    transaction: Option<Transaction<Vec<i64>>>,
-    is_abandoned: bool,
-    is_busy: bool,
-    /// Given up by the watchdog: it goes on, and nobody listens.
-    is_left_behind: bool,
-}
-
 #[derive(Debug)]
 pub(crate) struct Instance {
     pub(crate) incarnation: u64,
@@ -129,7 +107,7 @@ pub(crate) struct Instance {
     /// The group's generation as this member knows it.
     pub(crate) generation: u64,
     pub(crate) halted: Option<String>,
-    publisher: Publisher<Vec<i64>>,
+    publisher: Publisher<Vec<Outcome>>,
     publisher_is_busy: bool,
     epoch: Option<u64>,
     lanes: BTreeMap<i32, LaneActor>,
@@ -183,7 +161,7 @@ impl Instance {
 
     /// The callback may return: no transaction carries them, or none will send anything more.
     pub(crate) fn is_given_up(&self, partitions: &[i32]) -> bool {
-        !self.publisher.carries_any(partitions)
+        is(Mutant::LateOffset) || !self.publisher.carries_any(partitions)
     }
 
     pub(crate) fn abandon(&mut self) {
@@ -258,7 +236,14 @@ impl Instance {
             }
         };
         lane.is_busy = true;
-        Some((Actor::Lane(lane.assignment), request))
+        let actor = Actor::Lane(lane.assignment);
+        if let Request::Try { one, events, .. } = &request
+            && is(Mutant::OffsetBeforeDatabase)
+        {
+            let span = span_of(one, events);
+            self.publisher.applied(lane.assignment, span);
+        }
+        Some((actor, request))
     }
 
     pub(crate) fn answer_lane(&mut self, assignment: Assignment, request: &Request, reply: Reply) {
@@ -270,10 +255,8 @@ impl Instance {
         lane.is_busy = false;
         match (request, reply) {
             (Request::Try { one, events, .. }, Reply::Tried(tried)) => {
-                if tried == Tried::Applied {
-                    let records = events.iter().map(|event| event.offset).collect();
-                    let span = OutboxSpan { start: one.from, end: one.to, events: events.len(), bytes: 1, records };
-                    self.publisher.applied(assignment, span);
+                if tried == Tried::Applied && !is(Mutant::OffsetBeforeDatabase) {
+                    self.publisher.applied(assignment, span_of(one, events));
                 }
                 lane.tried(tried);
             }
@@ -412,6 +395,9 @@ impl Instance {
         if thread.is_abandoned {
             thread.stage = Stage::Abort;
         }
+        if is(Mutant::LateOffset) {
+            thread.generation = self.generation;
+        }
         let request = thread.request()?;
         thread.is_busy = true;
         Some((Actor::Thread(thread.number), request))
@@ -449,9 +435,15 @@ impl Instance {
     }
 }
 
+fn span_of(one: &Try<Fault>, events: &[Event]) -> Row {
+    let is_refused = matches!(one.how, How::Refused { .. });
+    let records = events.iter().map(|event| (event.offset, is_refused)).collect();
+    Row { start: one.from, end: one.to, events: events.len(), bytes: 1, records }
+}
+
 impl LaneActor {
     /// Everything that is there, up to a batch's bounds.
-    fn take(&mut self, log: &crate::world::PartitionLog, hand: usize) {
+    fn take(&mut self, log: &PartitionLog, hand: usize) {
         let there = log.events.iter().filter(|event| event.offset >= self.next);
         let events: Vec<Event> = there.take(hand).copied().collect();
         let is_at_end =
@@ -467,7 +459,7 @@ impl LaneActor {
         self.progress.position
     }
 
-    fn apply(&mut self, publisher: &Publisher<Vec<i64>>) -> Option<Request> {
+    fn apply(&mut self, publisher: &Publisher<Vec<Outcome>>) -> Option<Request> {
         let applying = self.applying.as_mut()?;
         match applying.step() {
             Applied::Applied => {
@@ -502,32 +494,5 @@ impl LaneActor {
         if let Some(applying) = &mut self.applying {
             applying.probed(answers);
         }
-    }
-}
-
-impl Thread {
-    fn request(&self) -> Option<Request> {
-        let transaction = self.transaction.as_ref()?;
-        let epoch = self.epoch;
-        Some(match self.stage {
-            Stage::Begin => return None,
-            Stage::Produce => {
-                let of = |load: &dosi::protocol::publisher::Load<Vec<i64>>| {
-                    let (partition, from) = (load.assignment.partition, load.from);
-                    let offsets = load.spans.iter().flat_map(|span| span.records.clone());
-                    offsets
-                        .filter(move |&offset| offset >= from)
-                        .map(move |offset| (partition, offset))
-                        .collect::<Vec<_>>()
-                };
-                Request::Produce { epoch, records: transaction.loads.iter().flat_map(of).collect() }
-            }
-            Stage::SendOffsets => {
-                let offsets = transaction.loads.iter().map(|load| (load.assignment.partition, load.to)).collect();
-                Request::SendOffsets { epoch, generation: self.generation, offsets }
-            }
-            Stage::Commit => Request::End { epoch, commit: true },
-            Stage::Abort => Request::End { epoch, commit: false },
-        })
     }
 }

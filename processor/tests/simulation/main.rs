@@ -3,7 +3,9 @@
 //! schedule, the same each time.
 //!
 //! - [`world`]: the scheduler: which of all that could happen next does
-//! - [`instance`]: one process: what the pipeline does around the protocol's state machines, and nothing that they decide
+//! - [`instance`], [`transaction`]: one process: what the pipeline does around the protocol's state machines, and nothing that
+//!   they decide
+//! - [`input`]: the log, and what has happened
 //! - [`database`], [`broker`]: the other two sides, as far as the protocol sees them
 //! - [`check`]: what must hold at the end
 //!
@@ -14,7 +16,9 @@
 mod broker;
 mod check;
 mod database;
+mod input;
 mod instance;
+mod transaction;
 mod world;
 
 use std::{
@@ -33,7 +37,7 @@ fn setting(name: &str) -> Option<u64> {
 }
 
 /// One schedule; what it did, in words.
-fn run(seed: u64) -> Result<world::Seen, String> {
+fn run(seed: u64) -> Result<input::Seen, String> {
     let mut world = World::new(seed);
     let ended = catch_unwind(AssertUnwindSafe(|| {
         world.run();
@@ -49,6 +53,33 @@ fn run(seed: u64) -> Result<world::Seen, String> {
     }
 }
 
+/// Defects of the state machines themselves, and of what stands for the pipeline, the database and the broker here.
+#[cfg(feature = "fault-injection")]
+#[test]
+fn every_defect_is_found() {
+    use dosi::fault_injection::{Mutant, with};
+
+    const WITHIN: u64 = 50_000;
+    let elsewhere = [
+        Mutant::PositionOutsideTransaction,
+        Mutant::OffsetOutsideTransaction,
+        Mutant::SequenceWithoutLock,
+        Mutant::RowsWithoutLock,
+    ];
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut missed = Vec::new();
+    for mutant in Mutant::ALL.into_iter().filter(|mutant| !elsewhere.contains(mutant)) {
+        let found = (0..WITHIN).find_map(|seed| with(mutant, || run(seed)).err().map(|why| (seed, why)));
+        match found {
+            Some((seed, why)) => {
+                println!("{}: found by schedule {seed}: {}", mutant.name(), why.lines().next().unwrap_or_default());
+            }
+            None => missed.push(mutant.name()),
+        }
+    }
+    assert!(missed.is_empty(), "not found in {WITHIN} schedules: {missed:?}");
+}
+
 #[test]
 fn every_schedule_ends_with_each_event_once_and_in_order() {
     let first = setting("DOSI_SIMULATION_SEED").unwrap_or(0);
@@ -57,7 +88,7 @@ fn every_schedule_ends_with_each_event_once_and_in_order() {
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let seen = thread::scope(|scope| {
         let work = || {
-            let mut sum = world::Seen::default();
+            let mut sum = input::Seen::default();
             loop {
                 let seed = next.fetch_add(1, Ordering::Relaxed);
                 if seed >= first + schedules {
@@ -73,7 +104,7 @@ fn every_schedule_ends_with_each_event_once_and_in_order() {
             }
         };
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        let mut all = world::Seen::default();
+        let mut all = input::Seen::default();
         for worker in workers {
             match worker.join() {
                 Ok(sum) => all.add(&sum),
