@@ -27,9 +27,23 @@ demo: install ## see dosi work on a made-up DoS (KEEP=1: leave it running)
 .PHONY: test
 # Three at once on two cores: tests of the whole program mostly wait, for time-outs of the parts they take away.
 test: install ## run all tests, on real parts
+	$(CARGO) build --locked --package dosi --features fault-injection
+	cp $(TARGET)/debug/dosi $(TARGET)/debug/dosi-fault-injection
 	$(CARGO) build --locked --workspace --bins
 	$(CARGO) test --locked --workspace --no-run
 	$(RUNNER) RUST_TEST_THREADS=3 $(call UNDER_STACK,debug) -- $(CARGO) test --locked --workspace --no-fail-fast $(TESTS)
+
+SCHEDULES ?= 1000000
+SEED ?= 0
+
+.PHONY: simulate
+simulate: ## try the exactly-once protocol in many schedules (SCHEDULES=1000000 SEED=0)
+	DOSI_SIMULATION_SCHEDULES=$(SCHEDULES) DOSI_SIMULATION_SEED=$(SEED) \
+		$(CARGO) test --locked --release --package dosi --test simulation -- --nocapture
+
+.PHONY: mutants
+mutants: ## see that the simulation finds deliberate defects of the protocol
+	$(CARGO) test --locked --package dosi --features fault-injection --test simulation every_defect -- --nocapture
 
 .PHONY: bench-england
 bench-england: install ## work off all change events of England, and say how fast

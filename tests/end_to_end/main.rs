@@ -7,6 +7,7 @@
 //! - [`bad_input`]: what must not stop a partition, each with its exact outcome
 //! - [`markers`]: what stands in the log and is no record
 //! - [`faults`], [`outages`]: what the database refuses, parts that go away
+//! - [`crashes`]: the process ends before or after each durable step
 //! - [`audit_reader`], [`dos_database`]: the tests' own eyes
 //! - [`ending`]: what a run left, and what must hold of every run
 //! - [`support`], [`support_faults`], [`group`]: runs of dosi on the same events, and where the group stands
@@ -20,6 +21,7 @@ mod bad_records;
 #[allow(dead_code, reason = "the core's tests use the rest")]
 #[path = "../../processor/tests/rules/support/mod.rs"]
 mod core_support;
+mod crashes;
 mod dos_database;
 mod ending;
 mod england;

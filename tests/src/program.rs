@@ -19,6 +19,7 @@ const COMMAND_WITHIN: Duration = Duration::from_secs(120);
 #[derive(Clone, Debug)]
 pub struct Dosi {
     settings: BTreeMap<String, String>,
+    has_fault_injection: bool,
 }
 
 /// How a process of dosi ended.
@@ -47,7 +48,8 @@ impl Dosi {
             ("DOSI_GROUP_ID", own.to_owned()),
             ("DOSI_INSTANCE_ID", "first".to_owned()),
         ];
-        Self { settings: settings.map(|(name, value)| (name.to_owned(), value)).into() }
+        let settings = settings.map(|(name, value)| (name.to_owned(), value)).into();
+        Self { settings, has_fault_injection: false }
     }
 
     /// The same with a setting changed or added.
@@ -61,6 +63,13 @@ impl Dosi {
     #[must_use]
     pub fn without(mut self, name: &str) -> Self {
         self.settings.remove(name);
+        self
+    }
+
+    /// The same with the binary that has fail points and defects to choose from.
+    #[must_use]
+    pub fn with_fault_injection(mut self) -> Self {
+        self.has_fault_injection = true;
         self
     }
 
@@ -120,7 +129,7 @@ impl Dosi {
     }
 
     fn command(&self, arguments: &[&str]) -> Result<Command> {
-        let mut command = bound_to_parent("KILL", binary()?);
+        let mut command = bound_to_parent("KILL", binary(self.has_fault_injection)?);
         // Nothing of the surroundings but what a program cannot do without: what a test does not set is not set.
         let kept = ["PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "RUST_BACKTRACE"];
         command.env_clear().envs(kept.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
@@ -219,12 +228,13 @@ impl Running {
     }
 }
 
-/// `DOSI_TEST_BINARY`, or the binary beside this program, as cargo lays them out.
-fn binary() -> Result<PathBuf> {
-    if let Some(binary) = std::env::var_os("DOSI_TEST_BINARY") {
+/// `DOSI_TEST_BINARY`, or the binary beside this program, as cargo and the Makefile lay them out.
+fn binary(has_fault_injection: bool) -> Result<PathBuf> {
+    if let Some(binary) = std::env::var_os("DOSI_TEST_BINARY").filter(|_| !has_fault_injection) {
         return Ok(binary.into());
     }
+    let name = if has_fault_injection { "dosi-fault-injection" } else { "dosi" };
     let this = std::env::current_exe()?;
-    let binary = this.ancestors().skip(1).take(2).map(|folder| folder.join("dosi")).find(|file| file.is_file());
+    let binary = this.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|file| file.is_file());
     binary.context("dosi is not built: start this with `make test`")
 }

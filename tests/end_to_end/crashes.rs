@@ -1,0 +1,107 @@
+//! The process ends before or after each durable step: the next one goes on as if nothing had happened.
+//!
+//! These run a binary with fail points, which no release has.
+
+use std::os::unix::process::ExitStatusExt;
+
+use dosi_tests::golden_form::members;
+
+use crate::support_faults::{World, good, until};
+
+const CODES: [&str; 3] = ["FA001", "FA002", "FA003"];
+const SIGABRT: i32 = 6;
+
+async fn one_each(world: &World, sequence: i64) {
+    let events: Vec<_> = CODES.iter().map(|code| good(code, sequence, &format!("0113{sequence}"))).collect();
+    world.produce(&events).await;
+}
+
+/// Runs with a fail point until that has ended the process.
+async fn crash(world: &World, failpoint: &str) {
+    let dosi = world.dosi.clone().with_fault_injection().with("FAILPOINTS", failpoint);
+    let mut running = dosi.start(&["run"]).unwrap();
+    if failpoint.starts_with("revocation") {
+        // Partitions are given up on leaving.
+        running.wait_until_ready().unwrap();
+        world.wait_until_settled().await;
+        running.signal("TERM");
+    }
+    until(&format!("{failpoint} ends the process"), async || !running.is_running().unwrap()).await;
+    assert_eq!(running.wait().unwrap().status.signal(), Some(SIGABRT), "{failpoint}");
+}
+
+/// A crash with an outbox row left behind, one at the place when it is first come by, and one later.
+async fn crash_at(point: &str) {
+    let world = World::new(&CODES, 2).await;
+    one_each(&world, 1).await;
+    crash(&world, "database-commit-after=panic").await;
+    one_each(&world, 2).await;
+    crash(&world, &format!("{point}=panic")).await;
+    one_each(&world, 3).await;
+    let comes_again = ["database", "kafka"].iter().any(|step| point.starts_with(step));
+    if comes_again {
+        crash(&world, &format!("{point}=1*off->panic")).await;
+    }
+    one_each(&world, 4).await;
+    let running = world.run();
+    let outcomes = world.outcomes().await;
+    assert_eq!(outcomes.count("UPDATED"), 4 * CODES.len());
+    for code in CODES {
+        assert_eq!(world.phone(code).await.as_deref(), Some("01134"));
+        assert_eq!(history_entries(&world, code).await, 4, "history of {code}");
+    }
+    assert_eq!(running.stop("TERM").unwrap().status.code(), Some(0));
+}
+
+async fn history_entries(world: &World, code: &str) -> usize {
+    let history: String = world
+        .value(&format!(
+            "SELECT history FROM pathwaysdos.servicehistories AS h JOIN pathwaysdos.services AS s ON s.id = h.serviceid
+             WHERE s.odscode = '{code}'"
+        ))
+        .await;
+    members(&history).unwrap().len()
+}
+
+macro_rules! crashes {
+    ($($name:ident: $($point:literal),+;)+) => {
+        $(
+            #[tokio::test]
+            async fn $name() {
+                $(crash_at($point).await;)+
+            }
+        )+
+    };
+}
+
+crashes! {
+    around_an_assignment: "assignment-before", "assignment-after";
+    around_a_revocation: "revocation-before", "revocation-after";
+    around_a_commit_in_the_database: "database-commit-before", "database-commit-after";
+    around_a_look_into_the_outbox: "outbox-read-before", "outbox-read-after";
+    around_the_beginning_of_a_kafka_transaction: "kafka-begin-before", "kafka-begin-after";
+    around_the_offsets_of_a_kafka_transaction: "kafka-offsets-before", "kafka-commit-before";
+    after_the_end_of_a_kafka_transaction: "kafka-commit-after";
+    around_a_deletion_from_the_outbox: "outbox-delete-before", "outbox-delete-after";
+}
+
+/// A transaction that is still under way when its partition has to go sends nothing more; the next owner publishes.
+#[tokio::test]
+async fn a_transaction_that_does_not_end_is_abandoned() {
+    let world = World::new(&CODES, 2).await;
+    let dosi =
+        world.dosi.clone().with_fault_injection().with("FAILPOINTS", "kafka-offsets-before=2*off->1*sleep(12000)");
+    let mut first = dosi.start(&["run"]).unwrap();
+    first.wait_until_ready().unwrap();
+    one_each(&world, 1).await;
+    one_each(&world, 2).await;
+    until("a batch waits for its publication", async || {
+        world.value::<i64>("SELECT count(*) FROM dos_integration.outbox").await > 0
+    })
+    .await;
+    let second = world.dosi.clone().with("DOSI_INSTANCE_ID", "second").start(&["run"]).unwrap();
+    until("the transaction is abandoned", async || first.log().contains("Kafka transaction abandoned")).await;
+    let outcomes = world.outcomes().await;
+    assert_eq!(outcomes.count("UPDATED"), 2 * CODES.len());
+    drop(second);
+}
