@@ -2,6 +2,11 @@
 
 use std::{fmt, process::ExitCode};
 
+use crate::{
+    kafka::{refusals::is_refusal, registry::RegistryError},
+    postgres::Fault,
+};
+
 /// Why a command ended without doing what it was asked.
 #[derive(Debug)]
 pub enum Failure {
@@ -23,6 +28,19 @@ impl Failure {
     }
 }
 
+/// Another part said no, in one line that says what a person can do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refused(pub String);
+
+/// Whether trying again would help nobody.
+fn needs_person(cause: &(dyn std::error::Error + 'static)) -> bool {
+    cause.is::<Refused>()
+        || cause.downcast_ref().is_some_and(is_refusal)
+        || cause.downcast_ref().is_some_and(Fault::needs_person)
+        || cause.downcast_ref().is_some_and(RegistryError::needs_person)
+}
+
 /// One line, whatever the cause wrote into its message.
 impl fmt::Display for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -36,7 +54,7 @@ impl fmt::Display for Failure {
 
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
-        Self::Failed(error)
+        if error.chain().any(needs_person) { Self::Setup(format!("{error:#}")) } else { Self::Failed(error) }
     }
 }
 
