@@ -26,7 +26,7 @@ use rdkafka::{
 
 use tokio::sync::oneshot;
 
-use super::{partitions::Partitions, records};
+use super::{partitions::Partitions, records, refusals};
 
 /// A poll's longest wait: also the longest that a command from a lane waits.
 const POLL: Duration = Duration::from_millis(10);
@@ -249,7 +249,9 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        if !matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::PartitionEOF)) {
+        if let Some(line) = refusals::refusal(&error, reason) {
+            self.partitions.refused(line);
+        } else if !matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::PartitionEOF)) {
             tracing::warn!(%error, reason, "Kafka consumer");
         }
     }
@@ -454,6 +456,7 @@ impl Loop {
             Some(RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset) => partitions.offset_out_of_range(),
             _ if fatal => partitions.fatal(format!("the Kafka consumer cannot go on: {error}")),
             Some(RDKafkaErrorCode::AllBrokersDown) => partitions.brokers_reachable(false),
+            _ if refusals::is_refusal(error) => partitions.refused(format!("Kafka refuses: {error}")),
             _ => tracing::debug!(%error, "poll"),
         }
     }

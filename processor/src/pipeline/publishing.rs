@@ -19,6 +19,7 @@ use super::{
     batch::seconds_since,
     lane::stopped,
     partition::{Delivery, Partition},
+    rights,
 };
 use crate::{
     domain::{
@@ -353,6 +354,7 @@ impl Publisher {
     fn committed(&mut self, loads: &[Load]) {
         self.backoff.reset();
         self.shared.up(Dependency::Kafka);
+        rights::may_publish(&self.shared);
         for load in loads {
             {
                 let mut unpublished = load.partition.unpublished();
@@ -372,6 +374,7 @@ impl Publisher {
 
     async fn failed(&mut self, error: PublishError, loads: &[Load]) {
         self.shared.metrics.retried(Dependency::Kafka);
+        rights::may_not_publish(&self.shared, error.cause());
         match error {
             PublishError::Aborted(cause) => tracing::info!(%cause, "Kafka transaction aborted, to be sent again"),
             PublishError::Doubt(cause) => {
@@ -403,6 +406,7 @@ impl Publisher {
             }
             Ok(Ok(Err(error))) => {
                 self.shared.down(Dependency::Kafka, &error);
+                rights::may_not_publish(&self.shared, &error);
                 sleep(self.backoff.next_wait()).await;
                 None
             }
