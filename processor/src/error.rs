@@ -58,6 +58,13 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
+/// The name of a TLS alert by which the other side refuses for good, in OpenSSL's text of an error.
+pub(crate) fn tls_refusal(text: &str) -> Option<&str> {
+    const FOR_GOOD: [&str; 5] = ["certificate", "unknown ca", "access denied", "handshake failure", "protocol version"];
+    let name = text.split_once(" alert ")?.1.split(':').next()?;
+    FOR_GOOD.iter().any(|alert| name.contains(alert)).then_some(name)
+}
+
 /// Lines joined by single spaces: messages of other parts come with line breaks.
 pub(crate) fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
@@ -66,6 +73,14 @@ pub(crate) fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_alert_that_may_pass_is_no_refusal() {
+        let told = |name: &str| format!("error:0A000412:SSL routines::sslv3 alert {name}: SSL alert number 1");
+        assert_eq!(tls_refusal(&told("bad certificate")), Some("bad certificate"));
+        assert_eq!(tls_refusal(&told("internal error")), None);
+        assert_eq!(tls_refusal("connection reset by peer"), None);
+    }
 
     #[test]
     fn a_failure_is_one_line_with_its_causes() {

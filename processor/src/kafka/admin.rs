@@ -72,10 +72,10 @@ impl Admin {
             let asker = Arc::clone(&self.asker);
             let timeout = ATTEMPT.min(remaining(deadline));
             // librdkafka's call blocks, so it runs beside the workers.
-            let asked = tokio::task::spawn_blocking(move || {
+            let question = tokio::task::spawn_blocking(move || {
                 asker.fetch_metadata(None, timeout).map_err(|error| (refused(&asker, &error), error))
             });
-            match asked.await? {
+            match question.await? {
                 Ok(metadata) => return Ok(shapes(&metadata)),
                 Err((Some(line), _)) => return Err(Refused(line).into()),
                 Err((None, error)) if Instant::now() >= deadline => {

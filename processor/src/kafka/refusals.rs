@@ -13,7 +13,10 @@ use rdkafka::{
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer as _, ConsumerContext},
     error::{KafkaError, RDKafkaErrorCode as Code},
+    topic_partition_list::TopicPartitionListElem,
 };
+
+use crate::error::tls_refusal;
 
 /// One question of [`may_consume`].
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -50,6 +53,12 @@ pub fn refusal(error: &KafkaError, reason: &str) -> Option<String> {
         return Some(format!(
             "Kafka: the certificate of {broker} is not trusted: it comes from no authority of ssl.ca.location, is not for \
              this host name, or is out of date"
+        ));
+    }
+    if let Some(alert) = tls_refusal(reason) {
+        let broker = reason.split(": ").next().unwrap_or_default();
+        return Some(format!(
+            "Kafka refuses: {broker} does not take dosi's certificate: {alert} (ssl.certificate.location, ssl.key.location)"
         ));
     }
     (untrusted || is_refusing(code)).then(|| format!("Kafka refuses: {reason}"))
@@ -111,7 +120,7 @@ pub fn may_consume(config: &ClientConfig, topic: &str) -> Result<(), String> {
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, PARTITION, Offset::End).map_err(|error| error.to_string())?;
     let offsets = asker.committed_offsets(list.clone(), TIMEOUT).map_err(|error| why(&error))?;
-    offsets.elements().iter().try_for_each(|one| one.error()).map_err(|error| why(&error))?;
+    offsets.elements().iter().try_for_each(TopicPartitionListElem::error).map_err(|error| why(&error))?;
     asker.assign(&list).map_err(|error| why(&error))?;
     let deadline = Instant::now() + TIMEOUT;
     while Instant::now() < deadline {

@@ -190,7 +190,7 @@ impl Partitions for Lanes {
     }
 
     fn refused(&self, line: String) {
-        Rights::refused(&self.rights, &self.runtime, line);
+        Rights::refused(&self.rights, &self.runtime, &line);
     }
 
     fn topic_gone(&self, line: String) {

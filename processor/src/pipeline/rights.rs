@@ -46,7 +46,7 @@ impl Rights {
     }
 
     /// Says that the consumer is refused, and asks until it no longer is.
-    pub fn refused(this: &Arc<Self>, runtime: &Handle, line: String) {
+    pub fn refused(this: &Arc<Self>, runtime: &Handle, line: &str) {
         this.say(line);
         if !this.asking.swap(true, Ordering::AcqRel) {
             let this = Arc::clone(this);
@@ -54,8 +54,8 @@ impl Rights {
         }
     }
 
-    fn say(&self, line: String) {
-        if self.shared.readiness.set(CONSUMING, Some(line.clone())) {
+    fn say(&self, line: &str) {
+        if self.shared.readiness.set(CONSUMING, Some(line.to_owned())) {
             tracing::error!("{line}");
         }
     }
@@ -66,7 +66,7 @@ impl Rights {
             let (config, topic) = (self.config.clone(), self.shared.topics.change_events.clone());
             match spawn_blocking(move || may_consume(&config, &topic)).await {
                 Ok(Ok(())) => break,
-                Ok(Err(line)) => self.say(line),
+                Ok(Err(line)) => self.say(&line),
                 Err(panic) => return self.shared.fatal(format!("asking for rights in Kafka failed: {panic}")),
             }
         }

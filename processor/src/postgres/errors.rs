@@ -192,7 +192,7 @@ fn tls_refusal(error: &Error) -> Option<Fault> {
             "the server's certificate is not trusted: {why} (sslrootcert, host name)"
         )));
     }
-    let alert = told.split_once(" alert ")?.1.split(':').next().unwrap_or_default();
+    let alert = crate::error::tls_refusal(&told)?;
     Some(Fault::lasting(format!("the server refuses TLS: {alert} (sslcert, sslkey)")))
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use rdkafka::{
     ClientConfig, TopicPartitionList, consumer::Consumer as _, error::KafkaError, metadata::MetadataTopic,
-    types::RDKafkaRespErr,
+    topic_partition_list::TopicPartitionListElem, types::RDKafkaRespErr,
 };
 use tokio::{
     sync::{Notify, Semaphore, watch},
@@ -251,6 +251,6 @@ fn refused_group(asker: &Asker, topic: &str) -> Option<String> {
     let mut list = TopicPartitionList::new();
     list.add_partition(topic, 0);
     let answer = asker.committed_offsets(list, Duration::from_secs(1));
-    let told = answer.and_then(|offsets| offsets.elements().iter().try_for_each(|one| one.error()));
+    let told = answer.and_then(|offsets| offsets.elements().iter().try_for_each(TopicPartitionListElem::error));
     told.err().filter(is_refusal).and_then(|error| refused(asker, &error))
 }
