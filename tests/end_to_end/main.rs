@@ -6,6 +6,7 @@
 //! - [`england`]: a country, against the core's serial run
 //! - [`bad_input`]: what must not stop a partition, each with its exact outcome
 //! - [`faults`], [`outages`]: what the database refuses, parts that go away
+//! - [`security`]: TLS, passwords, certificates and rights, and the search for what must show nowhere
 //! - [`audit_reader`], [`dos_database`]: the tests' own eyes
 //! - [`ending`]: what a run left, and what must hold of every run
 //! - [`support`], [`support_faults`], [`group`]: runs of dosi on the same events, and where the group stands
@@ -28,6 +29,7 @@ mod group;
 mod instances;
 mod outages;
 mod repair;
+mod security;
 mod settings;
 mod support;
 mod support_faults;
