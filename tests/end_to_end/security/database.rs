@@ -73,6 +73,9 @@ async fn a_database_over_tls() {
     let certified = secured.papers.authority.issue("certified", &[]).unwrap();
     one_event_goes_all_the_way(&secured.world, &secured.with_certificate(Some(&certified)), 2).await;
 
+    let outcomes = secured.world.outcomes().await;
+    assert_eq!((outcomes.count("UPDATED"), outcomes.dead_letters.len()), (2, 0));
+
     let wrong = secured.with_password("planted-secret-that-is-wrong", HOST, "authority.pem");
     assert_refused(&wrong, &["run"], &["password authentication failed", "28P01"]);
     let with_password = secured.with_password(right, HOST, "stranger.pem");

@@ -43,6 +43,7 @@ async fn a_registry_that_asks_for_a_password_over_tls() {
     let dosi = secured.dosi(right, HOST, "authority.pem");
     dosi.set_up().unwrap();
     one_event_goes_all_the_way(&secured.world, &dosi, 1).await;
+    assert_eq!(secured.world.outcomes().await.count("UPDATED"), 1);
 
     for command in [["run"], ["topics"]] {
         let wrong = secured.dosi("planted-secret-that-is-wrong", HOST, "authority.pem");
