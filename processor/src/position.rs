@@ -1,7 +1,7 @@
 //! `dosi position show` and `dosi position set`: where each partition stands, and its repair by a person (design: beginnings,
 //! ends and edges).
 
-use std::{fmt::Write as _, time::Duration};
+use std::{fmt::Write as _, sync::atomic::AtomicBool, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use chrono::Utc;
@@ -15,7 +15,7 @@ use crate::{
     error::{Failure, Refused},
     kafka::{
         group,
-        publisher::{self, OutputTopics},
+        publisher::{self, Content, OutputTopics},
         refusals::{Asker, Refusals, refused},
         registry::Registry,
         settings::producer_config,
@@ -220,7 +220,9 @@ async fn commit(settings: &PositionSetSettings, encoder: &AuditEncoder, detail: 
         let producer = publisher::open(&config).context("failed to open a Kafka transaction")?;
         let offsets = publisher::offsets(&topic, [(partition, offset)])?;
         let group = consumer.group_metadata().context("the consumer has no group")?;
-        publisher::publish(&producer, &topics, std::iter::once(&record), &offsets, &group)?;
+        let (records, abandoned) = (std::iter::once(&record), AtomicBool::new(false));
+        let (topics, offsets, group, abandoned) = (&topics, &offsets, &group, &abandoned);
+        publisher::publish(&producer, Content { topics, records, offsets, group, abandoned })?;
         Ok(())
     });
     Ok(committing.await.map_err(|panic| Failure::Failed(panic.into()))??)

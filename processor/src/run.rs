@@ -24,7 +24,9 @@ use crate::{
 
 /// Leaving takes no longer than this, whatever hangs.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(9);
-/// Of it, how long lanes may finish the batches in hand.
+/// Of it, how long the ends of quiet partitions may take to be told and to become positions.
+const ENDS_TIMEOUT: Duration = Duration::from_millis(600);
+/// And how long lanes may finish the batches in hand.
 const LANES_TIMEOUT: Duration = Duration::from_secs(3);
 /// And how long the publisher may send what is applied.
 const PUBLISH_TIMEOUT: Duration = Duration::from_millis(2_500);
@@ -55,8 +57,12 @@ async fn process(settings: &RunSettings, metrics: &Arc<Metrics>, readiness: &Arc
     };
     let work = start(settings, &shared)?;
     let ticker = tokio::spawn(tick(Arc::clone(&shared)));
+    let mut is_asked = false;
     let line = tokio::select! {
-        () = asked_to_stop() => None,
+        () = asked_to_stop() => {
+            is_asked = true;
+            None
+        }
         () = at_end(&shared), if settings.exit_at_end => None,
         Ok(line) = failed.wait_for(Option::is_some) => line.clone(),
     };
@@ -65,9 +71,28 @@ async fn process(settings: &RunSettings, metrics: &Arc<Metrics>, readiness: &Arc
         tracing::error!("{line}");
     }
     leave_within(LEAVE_TIMEOUT, code, line.clone());
+    if is_asked {
+        move_to_ends(&shared).await;
+    }
     work.leave(&shared).await;
     ticker.abort();
     line.map_or(Ok(()), |line| Err(Failure::Failed(anyhow::anyhow!(line))))
+}
+
+/// Positions move past what is no record (markers of transactions), so that retention of an idle topic is no loss.
+async fn move_to_ends(shared: &Shared) {
+    let ends = shared.consumer().tell_ends(ENDS_TIMEOUT).await;
+    let reached = |&(partition, end): &(i32, i64)| {
+        shared.serving.get(partition).is_none_or(|partition| partition.is_halted() || partition.position() >= end)
+    };
+    let all_reached = async {
+        while !ends.iter().all(reached) {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    if timeout(ENDS_TIMEOUT, all_reached).await.is_err() {
+        tracing::debug!("left before every position was at its end");
+    }
 }
 
 /// What runs until it is told to leave.

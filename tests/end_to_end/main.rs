@@ -5,6 +5,7 @@
 //! - [`instances`]: two instances, one of which goes; one that is killed before it has published anything
 //! - [`england`]: a country, against the core's serial run
 //! - [`bad_input`]: what must not stop a partition, each with its exact outcome
+//! - [`markers`]: what stands in the log and is no record
 //! - [`faults`], [`outages`]: what the database refuses, parts that go away
 //! - [`security`]: TLS, passwords, certificates and rights, and the search for what must show nowhere
 //! - [`audit_reader`], [`dos_database`]: the tests' own eyes
@@ -27,6 +28,7 @@ mod faults;
 mod golden;
 mod group;
 mod instances;
+mod markers;
 mod outages;
 mod repair;
 mod security;

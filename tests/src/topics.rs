@@ -8,7 +8,7 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 
 use crate::golden_form::Event;
 use crate::stack::Addresses;
@@ -80,6 +80,25 @@ pub async fn produce(addresses: &Addresses, topic: &str, records: &[Record]) -> 
         .collect();
     sent.try_collect::<Vec<_>>().await.with_context(|| format!("failed to produce to {topic}"))?;
     Ok(())
+}
+
+/// Produces records in one transaction, which leaves a marker behind them in each partition; aborted unless `commit`.
+pub async fn produce_in_transaction(
+    addresses: &Addresses,
+    topic: &str,
+    records: &[Record],
+    commit: bool,
+) -> Result<()> {
+    let producer: FutureProducer =
+        client(addresses).set("transactional.id", unique("publisher")).set("partitioner", "murmur2_random").create()?;
+    let blocking = producer.clone();
+    tokio::task::spawn_blocking(move || blocking.init_transactions(TIMEOUT)).await??;
+    producer.begin_transaction()?;
+    for record in records {
+        producer.send(future_record(topic, record), TIMEOUT).await.map_err(|(error, _)| error)?;
+    }
+    let end = move || if commit { producer.commit_transaction(TIMEOUT) } else { producer.abort_transaction(TIMEOUT) };
+    Ok(tokio::task::spawn_blocking(end).await??)
 }
 
 fn future_record<'a>(topic: &'a str, record: &'a Record) -> FutureRecord<'a, [u8], [u8]> {

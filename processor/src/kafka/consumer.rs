@@ -4,10 +4,12 @@
 //! transactions. A partition is assigned with an explicit offset and paused until its lane says where to begin, so that
 //! nothing waits for the group's committed offset (after a kill the broker holds it back for many seconds).
 
+mod callbacks;
+
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     sync::{
-        Arc, Mutex, OnceLock,
+        Arc,
         mpsc::{Receiver, Sender, channel},
     },
     thread,
@@ -15,17 +17,16 @@ use std::{
 };
 
 use rdkafka::{
-    ClientConfig, ClientContext, Message, Offset, Statistics, TopicPartitionList,
-    config::RDKafkaLogLevel,
-    consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol},
+    ClientConfig, Message, Offset,
+    consumer::{BaseConsumer, Consumer},
     error::{KafkaError, KafkaResult},
     message::BorrowedMessage,
     topic_partition_list::TopicPartitionListElem,
-    types::{RDKafkaErrorCode, RDKafkaRespErr},
+    types::RDKafkaErrorCode,
 };
+use tokio::{sync::oneshot, time::timeout};
 
-use tokio::sync::oneshot;
-
+use self::callbacks::{Assigned, Context};
 use super::{partitions::Partitions, records, refusals};
 
 /// A poll's longest wait: also the longest that a command from a lane waits.
@@ -50,7 +51,17 @@ struct Begin {
 enum Command {
     Begin(Begin),
     Hold { partition: i32 },
+    TellEnds(Telling),
     Leave,
+}
+
+/// Partitions with the offset that everything below was handed over of.
+pub type Ends = Vec<(i32, i64)>;
+
+/// A wish to be told the ends at once.
+struct Telling {
+    until: Instant,
+    ends: oneshot::Sender<Ends>,
 }
 
 /// The subscribed consumer, for its group metadata and committed offsets.
@@ -82,6 +93,13 @@ impl ConsumerHandle {
         self.send(Command::Hold { partition });
     }
 
+    /// Have [`Partitions::quiet_end`] called without the usual wait, as far as the ends are known `within` that time.
+    pub async fn tell_ends(&self, within: Duration) -> Ends {
+        let (ends, told) = oneshot::channel();
+        self.send(Command::TellEnds(Telling { until: Instant::now() + within, ends }));
+        timeout(within + POLL * 10, told).await.ok().and_then(Result::ok).unwrap_or_default()
+    }
+
     /// Leave the group and end the thread.
     pub fn leave(&self) {
         self.send(Command::Leave);
@@ -107,171 +125,18 @@ pub fn start(
 ) -> KafkaResult<(ConsumerHandle, oneshot::Receiver<()>)> {
     let (ended, has_ended) = oneshot::channel();
     let (commands, receiver) = channel();
-    let context = Context {
-        topic: Arc::from(topic),
-        partitions,
-        assigned: Mutex::default(),
-        statistics: Mutex::default(),
-        began: OnceLock::new(),
-    };
-    let consumer: SharedConsumer = Arc::new(config.create_with_context(context)?);
+    let consumer: SharedConsumer = Arc::new(config.create_with_context(Context::new(topic, partitions))?);
     consumer.subscribe(&[topic])?;
     let handle = ConsumerHandle { commands, consumer: Arc::clone(&consumer) };
     thread::Builder::new()
         .name("consumer".into())
         .spawn(move || {
-            Loop { consumer, commands: receiver, begins: Vec::new(), full: HashSet::new() }.run();
+            Loop { consumer, commands: receiver, begins: Vec::new(), full: HashSet::new(), telling: None }.run();
             // Nobody may be waiting.
             let _ = ended.send(());
         })
         .map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
     Ok((handle, has_ended))
-}
-
-/// What the thread knows of an assigned partition.
-#[derive(Debug)]
-struct Assigned {
-    /// Offset it was assigned with; `None` once a record came or it was sought elsewhere.
-    untouched_at: Option<i64>,
-    /// The lane has begun: records are handed over.
-    begun: bool,
-    /// When a record or an end of partition last came.
-    active_at: Instant,
-    at_end: bool,
-    /// The end told last through `quiet_end`.
-    told_quiet: i64,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct PartitionStatistics {
-    eof_offset: i64,
-    at: Instant,
-}
-
-/// Callbacks of librdkafka; all but logging come on the polling thread.
-pub struct Context {
-    topic: Arc<str>,
-    partitions: Arc<dyn Partitions>,
-    assigned: Mutex<HashMap<i32, Assigned>>,
-    statistics: Mutex<HashMap<i32, PartitionStatistics>>,
-    began: OnceLock<()>,
-}
-
-fn assign(consumer: &BaseConsumer<Context>, list: &TopicPartitionList) -> KafkaResult<()> {
-    match consumer.rebalance_protocol() {
-        RebalanceProtocol::Cooperative => consumer.incremental_assign(list),
-        _ => consumer.assign(list),
-    }
-}
-
-impl Context {
-    fn list(&self, partitions: impl IntoIterator<Item = i32>) -> TopicPartitionList {
-        let mut list = TopicPartitionList::new();
-        for partition in partitions {
-            list.add_partition(&self.topic, partition);
-        }
-        list
-    }
-
-    fn with_assigned<T>(&self, partition: i32, act: impl FnOnce(&mut Assigned) -> T) -> Option<T> {
-        self.assigned.lock().expect("no holder of this lock panics").get_mut(&partition).map(act)
-    }
-
-    fn assign(&self, consumer: &BaseConsumer<Self>, partitions: &[i32]) -> KafkaResult<()> {
-        if partitions.is_empty() {
-            return assign(consumer, &self.list([]));
-        }
-        let positions = self.partitions.positions(partitions);
-        let mut list = self.list(partitions.iter().copied());
-        for &partition in partitions {
-            let offset = positions.get(&partition).map_or(Offset::Beginning, |&position| Offset::Offset(position));
-            list.set_partition_offset(&self.topic, partition, offset)?;
-        }
-        {
-            let mut assigned = self.assigned.lock().expect("no holder of this lock panics");
-            for &partition in partitions {
-                let state = Assigned {
-                    untouched_at: positions.get(&partition).copied(),
-                    begun: false,
-                    active_at: Instant::now(),
-                    at_end: false,
-                    told_quiet: -1,
-                };
-                assigned.insert(partition, state);
-            }
-        }
-        assign(consumer, &list)?;
-        consumer.pause(&self.list(partitions.iter().copied()))?;
-        self.partitions.assigned(partitions);
-        Ok(())
-    }
-
-    fn revoke(&self, consumer: &BaseConsumer<Self>, partitions: &[i32]) -> KafkaResult<()> {
-        self.partitions.revoked(partitions);
-        {
-            let mut assigned = self.assigned.lock().expect("no holder of this lock panics");
-            let mut statistics = self.statistics.lock().expect("no holder of this lock panics");
-            for partition in partitions {
-                assigned.remove(partition);
-                statistics.remove(partition);
-            }
-        }
-        match consumer.rebalance_protocol() {
-            RebalanceProtocol::Cooperative => consumer.incremental_unassign(&self.list(partitions.iter().copied())),
-            _ => consumer.unassign(),
-        }
-    }
-}
-
-impl ClientContext for Context {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        super::log(level, facility, line);
-    }
-
-    fn stats(&self, statistics: Statistics) {
-        let reachable = statistics.brokers.values().any(|broker| broker.state == "UP");
-        if reachable {
-            self.began.get_or_init(|| ());
-        }
-        // Before the first connection "not reachable" is news to nobody.
-        if self.began.get().is_some() {
-            self.partitions.brokers_reachable(reachable);
-        }
-        let Some(topic) = statistics.topics.get(&*self.topic) else { return };
-        let mut known = self.statistics.lock().expect("no holder of this lock panics");
-        let assigned = self.assigned.lock().expect("no holder of this lock panics");
-        for (number, partition) in topic.partitions.iter().filter(|(number, _)| assigned.contains_key(number)) {
-            known.insert(*number, PartitionStatistics { eof_offset: partition.eof_offset, at: Instant::now() });
-            if partition.ls_offset >= 0 {
-                self.partitions.lag(*number, partition.ls_offset);
-            }
-        }
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        if let Some(line) = refusals::refusal(&error, reason) {
-            self.partitions.refused(line);
-        } else if !matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::PartitionEOF)) {
-            tracing::warn!(%error, reason, "Kafka consumer");
-        }
-    }
-}
-
-impl ConsumerContext for Context {
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, err: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        let partitions: Vec<i32> = list.elements().iter().map(TopicPartitionListElem::partition).collect();
-        let (what, result) = if err == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            ("assigned", self.assign(consumer, &partitions))
-        } else {
-            ("revoked", self.revoke(consumer, &partitions))
-        };
-        match result {
-            Ok(()) => tracing::info!(?partitions, "{what}"),
-            Err(error) => {
-                self.partitions.fatal(format!("failed to answer a rebalance ({what} {partitions:?}): {error}"));
-            }
-        }
-    }
 }
 
 struct Loop {
@@ -280,6 +145,7 @@ struct Loop {
     /// Begins whose seek has not succeeded yet.
     begins: Vec<Begin>,
     full: HashSet<i32>,
+    telling: Option<Telling>,
 }
 
 impl Loop {
@@ -293,13 +159,14 @@ impl Loop {
                         self.begins.push(begin);
                     }
                     Command::Hold { partition } => self.hold(partition),
+                    Command::TellEnds(telling) => self.telling = Some(telling),
                     Command::Leave => return self.leave(),
                 }
             }
             self.try_begins();
             self.resume_roomy();
             match consumer.poll(POLL) {
-                None => self.tell_quiet_ends(),
+                None => self.tell_ends(),
                 Some(Ok(message)) => self.deliver(&message),
                 Some(Err(KafkaError::PartitionEOF(partition))) => self.end(partition),
                 Some(Err(error)) => self.error(&error),
@@ -340,24 +207,44 @@ impl Loop {
     }
 
     /// The queue is empty: all that was fetched before the statistics were taken has been handed over.
-    fn tell_quiet_ends(&self) {
+    fn tell_ends(&mut self) {
+        let Some(telling) = self.telling.take() else {
+            self.tell_quiet_ends(QUIET);
+            return;
+        };
+        let all_told = self.tell_quiet_ends(Duration::ZERO);
+        if all_told || Instant::now() >= telling.until {
+            // Whoever asked waits no longer than it said.
+            let _ = telling.ends.send(self.context().told_ends());
+        } else {
+            self.telling = Some(telling);
+        }
+    }
+
+    /// Tells the ends of partitions that have been quiet for `quiet`; whether every end is told.
+    fn tell_quiet_ends(&self, quiet: Duration) -> bool {
         let context = self.context();
-        let mut quiet = Vec::new();
+        let mut ends = Vec::new();
+        let mut all_told = true;
         {
             let statistics = context.statistics.lock().expect("no holder of this lock panics");
             let mut assigned = context.assigned.lock().expect("no holder of this lock panics");
-            for (&partition, state) in assigned.iter_mut() {
-                let Some(known) = statistics.get(&partition) else { continue };
-                let is_quiet = state.begun && state.at_end && state.active_at.elapsed() >= QUIET;
-                if is_quiet && known.at > state.active_at && known.eof_offset > state.told_quiet {
+            for (&partition, state) in assigned.iter_mut().filter(|(_, state)| state.begun && state.at_end) {
+                let known = statistics.get(&partition).filter(|known| known.at > state.active_at);
+                let Some(known) = known.filter(|_| state.active_at.elapsed() >= quiet) else {
+                    all_told = false;
+                    continue;
+                };
+                if known.eof_offset > state.told_quiet {
                     state.told_quiet = known.eof_offset;
-                    quiet.push((partition, known.eof_offset));
+                    ends.push((partition, known.eof_offset));
                 }
             }
         }
-        for (partition, offset) in quiet {
+        for (partition, offset) in ends {
             context.partitions.quiet_end(partition, offset);
         }
+        all_told
     }
 
     fn try_begins(&mut self) {

@@ -3,7 +3,10 @@
 //! Everything here blocks, sometimes longer than its time-outs say (librdkafka #5456, #5511): callers run it on a thread
 //! that may be left behind, under a watchdog. Who calls it, with what, and what follows, is the pipeline's business.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
 
 use rdkafka::{
     ClientConfig, ClientContext, Offset, TopicPartitionList,
@@ -81,21 +84,33 @@ pub fn open(config: &ClientConfig) -> KafkaResult<TransactionalProducer> {
     Ok(producer)
 }
 
-/// Sends `records` and the group's new `offsets` (partition, next offset) in one transaction. Blocks.
+/// One transaction's content.
+pub struct Content<'a, R> {
+    pub topics: &'a OutputTopics,
+    pub records: R,
+    /// The group's new offsets, by [`offsets`].
+    pub offsets: &'a TopicPartitionList,
+    pub group: &'a ConsumerGroupMetadata,
+    /// Turns true when a partition is given up that the transaction carries: nothing more is sent then.
+    pub abandoned: &'a AtomicBool,
+}
+
+/// Sends records and the group's new offsets in one transaction. Blocks.
 pub fn publish<'a>(
     producer: &TransactionalProducer,
-    topics: &OutputTopics,
-    mut records: impl Iterator<Item = &'a OutputRecord>,
-    offsets: &TopicPartitionList,
-    group: &ConsumerGroupMetadata,
+    content: Content<'_, impl Iterator<Item = &'a OutputRecord>>,
 ) -> Result<(), PublishError> {
+    let Content { topics, mut records, offsets, group, abandoned } = content;
     let deadline = Instant::now() + TRANSACTION_TIMEOUT;
+    let go_on = || if abandoned.load(Ordering::Relaxed) { Err(KafkaError::Canceled) } else { Ok(()) };
     producer.begin_transaction().map_err(doubt)?;
     let sent = records
-        .try_for_each(|record| send(producer, topics, record, deadline))
+        .try_for_each(|record| go_on().and_then(|()| send(producer, topics, record, deadline)))
         // Flushed before the offsets are sent: a commit that has to flush takes ten times as long.
         .and_then(|()| producer.flush(left(deadline)))
-        .and_then(|()| producer.send_offsets_to_transaction(offsets, group, left(deadline)));
+        .and_then(|()| go_on())
+        .and_then(|()| producer.send_offsets_to_transaction(offsets, group, left(deadline)))
+        .and_then(|()| go_on());
     match sent {
         Ok(()) => producer.commit_transaction(left(deadline)).map_err(|error| match error {
             KafkaError::Transaction(ref cause) if cause.txn_requires_abort() => abort(producer, error),

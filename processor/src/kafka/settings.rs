@@ -22,7 +22,7 @@ pub fn consumer_config(base: &ClientConfig, group_id: &str, instance_id: &str) -
         ("isolation.level", "read_committed"),
         ("enable.partition.eof", "true"),
         ("allow.auto.create.topics", "false"),
-        ("statistics.interval.ms", "1000"),
+        ("statistics.interval.ms", "500"),
         ("fetch.queue.backoff.ms", "10"),
         ("fetch.wait.max.ms", "100"),
         ("fetch.message.max.bytes", "524288"),

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use rdkafka::consumer::Consumer as _;
+use rdkafka::{consumer::Consumer as _, error::KafkaError};
 use tokio::{
     sync::{mpsc, watch},
     task::spawn_blocking,
@@ -26,7 +26,7 @@ use crate::{
         position::{GroupOffset, HaltReason},
         publishing::{Next, OutboxSpan, contiguous_from},
     },
-    kafka::publisher::{self, OPEN_TIMEOUT, PublishError, TRANSACTION_TIMEOUT, TransactionalProducer},
+    kafka::publisher::{self, Content, OPEN_TIMEOUT, PublishError, TRANSACTION_TIMEOUT, TransactionalProducer},
     postgres::{
         Fault,
         outbox::{self, Output},
@@ -335,7 +335,8 @@ impl Publisher {
         let next = loads.iter().map(|load| (load.partition.number, load.to));
         let offsets = publisher::offsets(&self.shared.topics.change_events, next).ok()?;
         let group = self.shared.consumer().consumer().group_metadata()?;
-        let number = serving.begin(loads.iter().map(|load| load.partition.number).collect::<BTreeSet<i32>>());
+        let (number, abandoned) =
+            serving.begin(loads.iter().map(|load| load.partition.number).collect::<BTreeSet<i32>>());
         drop(serving);
         let spans: Vec<(i64, Arc<Output>)> = loads
             .iter()
@@ -346,7 +347,8 @@ impl Publisher {
             let records = spans.iter().flat_map(|(from, produced)| {
                 produced.records.iter().filter(move |record| record.source_offset >= *from)
             });
-            publisher::publish(&producer, &topics, records, &offsets, &group)
+            let (topics, offsets, group, abandoned) = (&topics, &offsets, &group, &abandoned);
+            publisher::publish(&producer, Content { topics, records, offsets, group, abandoned })
         });
         Some((number, loads, transaction))
     }
@@ -376,6 +378,11 @@ impl Publisher {
         self.shared.metrics.retried(Dependency::Kafka);
         rights::may_not_publish(&self.shared, error.cause());
         match error {
+            PublishError::Aborted(KafkaError::Canceled) => {
+                tracing::info!("Kafka transaction aborted, a partition that it carried is given up");
+                self.drop_producer();
+                in_doubt(loads);
+            }
             PublishError::Aborted(cause) => tracing::info!(%cause, "Kafka transaction aborted, to be sent again"),
             PublishError::Doubt(cause) => {
                 tracing::warn!(%cause, "Kafka transaction in doubt: the committed offset decides");

@@ -5,7 +5,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Condvar, Mutex, MutexGuard},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -21,9 +24,23 @@ pub struct Serving {
 #[derive(Debug, Default)]
 pub struct Inner {
     partitions: BTreeMap<i32, Arc<Partition>>,
-    /// Partitions that the transaction under way carries, with its number.
-    in_flight: Option<(u64, BTreeSet<i32>)>,
+    in_flight: Option<InFlight>,
     transactions: u64,
+}
+
+/// The transaction under way.
+#[derive(Debug)]
+struct InFlight {
+    number: u64,
+    /// Partitions that it carries.
+    carried: BTreeSet<i32>,
+    abandoned: Arc<AtomicBool>,
+}
+
+impl InFlight {
+    fn carries_any(&self, partitions: &[i32]) -> bool {
+        partitions.iter().any(|number| self.carried.contains(number))
+    }
 }
 
 impl Inner {
@@ -32,11 +49,12 @@ impl Inner {
         self.partitions.get(&partition.number).is_some_and(|served| Arc::ptr_eq(served, partition))
     }
 
-    /// Marks a transaction as under way; its number ends it.
-    pub fn begin(&mut self, partitions: BTreeSet<i32>) -> u64 {
+    /// Marks a transaction as under way; its number ends it, and the flag says when it is to send no more.
+    pub fn begin(&mut self, carried: BTreeSet<i32>) -> (u64, Arc<AtomicBool>) {
         self.transactions += 1;
-        self.in_flight = Some((self.transactions, partitions));
-        self.transactions
+        let (number, abandoned) = (self.transactions, Arc::default());
+        self.in_flight = Some(InFlight { number, carried, abandoned: Arc::clone(&abandoned) });
+        (number, abandoned)
     }
 }
 
@@ -68,22 +86,23 @@ impl Serving {
     /// The transaction's end is known, or its producer was dropped.
     pub fn end(&self, transaction: u64) {
         let mut inner = self.lock();
-        if inner.in_flight.as_ref().is_some_and(|(number, _)| *number == transaction) {
+        if inner.in_flight.as_ref().is_some_and(|one| one.number == transaction) {
             inner.in_flight = None;
         }
         drop(inner);
         self.ended.notify_all();
     }
 
-    /// Waits until no transaction carries any of these; `false` when it did not end in time.
+    /// Waits until no transaction carries any of these. One that does not end in time is abandoned: it sends nothing more,
+    /// and its producer will be dropped; `false` then.
     pub fn wait_ended(&self, partitions: &[i32], timeout: Duration) -> bool {
-        let carries = |inner: &mut Inner| {
-            inner
-                .in_flight
-                .as_ref()
-                .is_some_and(|(_, carried)| partitions.iter().any(|number| carried.contains(number)))
-        };
-        let waited = self.ended.wait_timeout_while(self.lock(), timeout, carries);
-        waited.is_ok_and(|(_, timeout)| !timeout.timed_out())
+        let carries = |inner: &mut Inner| inner.in_flight.as_ref().is_some_and(|one| one.carries_any(partitions));
+        let Ok((inner, timeout)) = self.ended.wait_timeout_while(self.lock(), timeout, carries) else { return false };
+        if timeout.timed_out() {
+            if let Some(one) = &inner.in_flight {
+                one.abandoned.store(true, Ordering::Relaxed);
+            }
+        }
+        !timeout.timed_out()
     }
 }
