@@ -31,7 +31,7 @@ test: install ## run all tests, on real parts
 	cp $(TARGET)/debug/dosi $(TARGET)/debug/dosi-fault-injection
 	$(CARGO) build --locked --workspace --bins
 	$(CARGO) test --locked --workspace --no-run
-	$(RUNNER) RUST_TEST_THREADS=3 $(call UNDER_STACK,debug) -- $(CARGO) test --locked --workspace --no-fail-fast $(TESTS)
+	$(RUNNER) RUST_TEST_THREADS=3 $(call UNDER_STACK,debug) --searched -- $(CARGO) test --locked --workspace --no-fail-fast $(TESTS)
 
 SCHEDULES ?= 1000000
 SEED ?= 0
@@ -63,10 +63,15 @@ lint: install ## check the format, and clippy with warnings as errors
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
-# The advisory database is no package registry and cannot be counted on; what is checked needs only the lock file.
+# What is checked here needs only the lock file.
 .PHONY: deny
 deny: install-ci ## check licences, banned crates and where crates come from
 	"$$(deploy/local/install --ci | sed -n 's/^CARGO_DENY=//p')" --all-features --locked check licenses bans sources
+
+# Needs github.com, which a build must not depend on: not part of `make ci`.
+.PHONY: advisories
+advisories: install-ci ## check crates for known vulnerabilities (RustSec's database, from github.com)
+	"$$(deploy/local/install --ci | sed -n 's/^CARGO_DENY=//p')" --all-features --locked check advisories
 
 .PHONY: compose
 compose: install-ci ## check docker-compose.yml

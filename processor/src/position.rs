@@ -5,20 +5,17 @@ use std::{fmt::Write as _, sync::atomic::AtomicBool, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use chrono::Utc;
-use rdkafka::{
-    Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer, DefaultConsumerContext},
-    groups::GroupInfo,
-};
+use rdkafka::{Offset, TopicPartitionList, consumer::Consumer as _, groups::GroupInfo};
 use tokio::{task::spawn_blocking, time::timeout};
 
 use crate::{
     cli::{PositionAction, PositionParts, PositionSetSettings, PositionSettings},
     config::kafka_base_config,
-    error::Failure,
+    error::{Failure, Refused},
     kafka::{
         group,
         publisher::{self, Content, OutputTopics},
+        refusals::{Asker, Refusals, refused},
         registry::Registry,
         settings::producer_config,
     },
@@ -232,14 +229,14 @@ async fn commit(settings: &PositionSetSettings, encoder: &AuditEncoder, detail: 
 }
 
 /// A consumer of the group that never joins it.
-fn group_consumer(parts: &PositionParts) -> anyhow::Result<BaseConsumer<DefaultConsumerContext>> {
+fn group_consumer(parts: &PositionParts) -> anyhow::Result<Asker> {
     let mut config = kafka_base_config(&parts.kafka);
     config
         .set("group.id", &parts.deployment.group_id)
         .set("isolation.level", "read_committed")
         .set("enable.auto.commit", "false")
         .set("allow.auto.create.topics", "false");
-    config.create().context("failed to make a Kafka client")
+    config.create_with_context(Refusals::default()).context("failed to make a Kafka client")
 }
 
 /// Group offsets and log ends of all partitions, or of one.
@@ -250,12 +247,11 @@ async fn read_kafka(parts: &PositionParts, only: Option<i32>) -> Result<Vec<InKa
     reading.await.map_err(|panic| Failure::Failed(panic.into()))?
 }
 
-fn read_kafka_blocking(
-    consumer: &BaseConsumer<DefaultConsumerContext>,
-    topic: &str,
-    only: Option<i32>,
-) -> Result<Vec<InKafka>, Failure> {
-    let metadata = consumer.fetch_metadata(Some(topic), BROKER_TIMEOUT).context("failed to reach Kafka")?;
+fn read_kafka_blocking(consumer: &Asker, topic: &str, only: Option<i32>) -> Result<Vec<InKafka>, Failure> {
+    let metadata = consumer
+        .fetch_metadata(Some(topic), BROKER_TIMEOUT)
+        .map_err(|error| refused(consumer, &error).map_or_else(|| error.into(), |line| anyhow!(Refused(line))))
+        .context("failed to reach Kafka")?;
     let partitions: Vec<i32> = metadata
         .topics()
         .iter()

@@ -6,7 +6,8 @@ pub mod readiness;
 
 use std::io;
 
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing::subscriber;
+use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _};
 
 use crate::{
     config::{LogFormat, LogSettings},
@@ -15,16 +16,20 @@ use crate::{
 
 /// Starts logging to stderr, librdkafka's lines included. To be called once, before the first Kafka client is made.
 ///
-/// A payload or personal data is never logged; every line about an event carries `correlation_id` and `ods_code`.
+/// A payload or personal data is never logged; every line about an event carries `correlation_id` and `ods_code`. So what
+/// libraries write through the `log` crate is left out, whatever `DOSI_LOG` says: at `debug` the database's driver writes each
+/// statement's parameters.
 pub fn init(settings: &LogSettings) -> Result<(), Failure> {
     let filter = settings.filter.parse::<EnvFilter>().map_err(|error| Failure::Usage(format!("DOSI_LOG: {error}")))?;
     let registry = tracing_subscriber::registry().with(filter);
     let started = match settings.format {
         LogFormat::Json => {
             let lines = fmt::layer().json().flatten_event(true).with_span_list(false).with_writer(io::stderr);
-            registry.with(lines).try_init()
+            subscriber::set_global_default(registry.with(lines))
         }
-        LogFormat::Text => registry.with(fmt::layer().with_ansi(false).with_writer(io::stderr)).try_init(),
+        LogFormat::Text => {
+            subscriber::set_global_default(registry.with(fmt::layer().with_ansi(false).with_writer(io::stderr)))
+        }
     };
     started.map_err(|error| Failure::Failed(error.into()))
 }

@@ -3,11 +3,16 @@
 use dosi_tests::topics::Record;
 use serde_json::{Value, json};
 
-use crate::support_faults::{good, profile, record};
+use crate::support_faults::{profile, record};
 
 /// Personal data, planted in every spelling of `Staff`.
-pub(crate) const PLANTED: &str = "Zebedee Quillfeather";
+pub(crate) const PLANTED: &str = dosi_tests::planted::FAMILY_NAME;
 pub(crate) const CODE: &str = "FB001";
+
+/// A good event without a `Staff`: the cases bring their own.
+fn good(code: &str, sequence: i64, phone: &str) -> Record {
+    record(code, sequence, profile(code, phone).to_string())
+}
 
 /// What is to become of a record.
 #[derive(Clone, Debug)]

@@ -118,7 +118,7 @@ async fn an_unlisted_error_is_tried_five_times_and_costs_one_event() {
     assert!(began.elapsed() < Duration::from_secs(8), "five tries took {:?}", began.elapsed());
 
     // A statement that takes for ever is an unlisted error, too: it is cancelled, in each try after 0.8 s.
-    world.execute("CREATE SEQUENCE pathwaysdos.met").await;
+    world.execute("CREATE SEQUENCE pathwaysdos.met; GRANT USAGE ON SEQUENCE pathwaysdos.met TO PUBLIC").await;
     let cancelled = "IF nextval('pathwaysdos.met') > 2 THEN PERFORM pg_sleep(20); END IF;
         RAISE EXCEPTION 'x' USING ERRCODE = 'query_canceled'";
     world.execute(&raising("FA003", cancelled)).await;
@@ -166,7 +166,7 @@ async fn a_suspected_event_that_meets_another_writer_is_not_dead_lettered() {
     let lock = "BEGIN; SELECT FROM pathwaysdos.services WHERE odscode = 'ZZ999' FOR UPDATE";
     other.client().batch_execute(lock).await.unwrap();
     // Unclear with the batch, alone and in the first of the five tries; from then on another writer is in the way.
-    world.execute("CREATE SEQUENCE pathwaysdos.met").await;
+    world.execute("CREATE SEQUENCE pathwaysdos.met; GRANT USAGE ON SEQUENCE pathwaysdos.met TO PUBLIC").await;
     let statement = "IF nextval('pathwaysdos.met') <= 3 THEN RAISE EXCEPTION 'x'; END IF;
         PERFORM FROM pathwaysdos.services WHERE odscode = 'ZZ999' FOR UPDATE";
     world.execute(&raising("FA002", statement)).await;

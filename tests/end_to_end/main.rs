@@ -8,6 +8,7 @@
 //! - [`markers`]: what stands in the log and is no record
 //! - [`faults`], [`outages`]: what the database refuses, parts that go away
 //! - [`crashes`]: the process ends before or after each durable step
+//! - [`security`]: TLS, passwords, certificates and rights, and the search for what must show nowhere
 //! - [`audit_reader`], [`dos_database`]: the tests' own eyes
 //! - [`ending`]: what a run left, and what must hold of every run
 //! - [`support`], [`support_faults`], [`group`]: runs of dosi on the same events, and where the group stands
@@ -32,6 +33,7 @@ mod instances;
 mod markers;
 mod outages;
 mod repair;
+mod security;
 mod settings;
 mod support;
 mod support_faults;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use dosi_tests::dos::Dos;
 use dosi_tests::golden_form::{Event, Location, Service};
+use dosi_tests::planted;
 use dosi_tests::program::{Dosi, Running};
 use dosi_tests::stack::Addresses;
 use dosi_tests::topics::{self, Record};
@@ -32,7 +33,8 @@ impl Scene {
         Dos::make_template(&addresses, &template, services, locations).await.unwrap();
         let topic = topics::unique("change-events");
         topics::create(&addresses, &topic, PARTITIONS, &[]).await.unwrap();
-        let records: Vec<_> = events.iter().map(|event| Record::of_event(&code_of(event), event)).collect();
+        let planted = |event: &Event| Event { event: planted::with_staff(&event.event), ..event.clone() };
+        let records: Vec<_> = events.iter().map(|event| Record::of_event(&code_of(event), &planted(event))).collect();
         topics::produce(&addresses, &topic, &records).await.unwrap();
         Self { addresses, topic, template, today: today.to_owned() }
     }

@@ -9,11 +9,13 @@
 //! - [`topics`]: topics made and events produced
 //! - [`audit`]: topics read back with a client that is not the one dosi writes with
 //! - [`http`]: GET and POST, nothing more
+//! - [`planted`]: personal data and secrets that are planted, and the search for them in all that dosi leaves behind
 
 pub mod audit;
 pub mod dos;
 pub mod golden_form;
 pub mod http;
+pub mod planted;
 pub mod program;
 pub mod stack;
 pub mod topics;

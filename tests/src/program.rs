@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::http;
+use crate::dos::roles;
 use crate::stack::{Addresses, Part, Scratch, bound_to_parent, free_port};
 use crate::topics;
+use crate::{http, planted};
 
 /// `USER_HZ`, the same on every Linux that this runs on.
 const TICKS_A_SECOND: f64 = 100.0;
@@ -78,6 +79,11 @@ impl Dosi {
         self.settings.get(name).map_or("", String::as_str)
     }
 
+    /// All settings that are set here.
+    pub fn settings(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     pub fn input_topic(&self) -> &str {
         self.setting("DOSI_CHANGE_EVENTS_TOPIC")
     }
@@ -90,14 +96,19 @@ impl Dosi {
         self.setting("DOSI_DEAD_LETTER_TOPIC")
     }
 
-    /// Runs a command to its end, however it ends.
+    /// Runs a command to its end, however it ends; a migration is followed by the grants that an administrator then gives.
     pub fn run(&self, arguments: &[&str]) -> Result<Ended> {
         let output = self.command(arguments)?.stdin(Stdio::null()).output().context("failed to run dosi")?;
-        Ok(Ended {
+        let ended = Ended {
             status: output.status,
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        })
+        };
+        planted::keep("output", &format!("{}\n{}", ended.stdout, ended.stderr));
+        if arguments == ["migrate"] && ended.status.success() {
+            roles::grant(self.setting("DOSI_DATABASE_URL"))?;
+        }
+        Ok(ended)
     }
 
     /// Runs a command that must succeed, and gives what it printed on stdout.
@@ -134,6 +145,11 @@ impl Dosi {
         let kept = ["PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "RUST_BACKTRACE"];
         command.env_clear().envs(kept.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
         command.envs(&self.settings).args(arguments);
+        // Never as the superuser: a right that is missing in what operators grant shows at once.
+        let url = self.setting("DOSI_DATABASE_URL");
+        if !url.is_empty() {
+            command.env("DOSI_DATABASE_URL", roles::url_for(arguments.first().unwrap_or(&""), url));
+        }
         Ok(command)
     }
 }
@@ -169,6 +185,7 @@ impl Running {
 
     /// Ends it with a signal and tells how it ended; one that has not ended after 10 seconds is killed.
     pub fn stop(mut self, signal: &str) -> Result<Ended> {
+        self.keep_metrics();
         let status = self.part.stop(signal)?;
         Ok(self.ended(status))
     }
@@ -223,8 +240,27 @@ impl Running {
         line.trim().trim_end_matches(" kB").parse().context("VmHWM is no number")
     }
 
+    /// A process that does not answer has no metrics to keep.
+    fn keep_metrics(&self) {
+        if let Ok(page) = self.metrics() {
+            planted::keep("metrics", &page);
+        }
+        if let Ok(page) = http::get(&self.url("/readyz")) {
+            planted::keep("readyz", &page.body);
+        }
+    }
+
     fn ended(&self, status: ExitStatus) -> Ended {
         Ended { status, stdout: String::new(), stderr: self.log() }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.is_running().unwrap_or(false) {
+            self.keep_metrics();
+        }
+        planted::keep("log", &self.log());
     }
 }
 

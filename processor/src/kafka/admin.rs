@@ -10,13 +10,15 @@ use anyhow::anyhow;
 use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier},
     client::DefaultClientContext,
+    consumer::Consumer as _,
     error::{KafkaError, RDKafkaErrorCode},
     metadata::Metadata,
 };
 
+use super::refusals::{Asker, Refusals, is_refusal, refused};
 use crate::{
     config::{KafkaSettings, kafka_base_config},
-    error::Failure,
+    error::{Failure, Refused},
 };
 
 /// How long set-up commands wait for a part that does not answer (interface, section 1).
@@ -26,10 +28,18 @@ const ATTEMPT: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// Asks brokers; cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Admin {
     client: Arc<AdminClient<DefaultClientContext>>,
+    /// Is told what the other one is not: why no broker lets it in.
+    asker: Arc<Asker>,
     servers: String,
+}
+
+impl std::fmt::Debug for Admin {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Admin").field("servers", &self.servers).finish_non_exhaustive()
+    }
 }
 
 /// What metadata tells of a topic.
@@ -52,19 +62,23 @@ impl Admin {
         // Asking for a topic must not make it.
         config.set("allow.auto.create.topics", "false");
         let client = config.create().map_err(|error| refused_settings(&error))?;
-        Ok(Self { client: Arc::new(client), servers: settings.bootstrap_servers.clone() })
+        let asker = config.create_with_context(Refusals::default()).map_err(|error| refused_settings(&error))?;
+        Ok(Self { client: Arc::new(client), asker: Arc::new(asker), servers: settings.bootstrap_servers.clone() })
     }
 
     /// All topics by name. Tries again until the deadline.
     pub async fn topics(&self, deadline: Instant) -> anyhow::Result<HashMap<String, TopicShape>> {
         loop {
-            let client = Arc::clone(&self.client);
+            let asker = Arc::clone(&self.asker);
             let timeout = ATTEMPT.min(remaining(deadline));
             // librdkafka's call blocks, so it runs beside the workers.
-            let asked = tokio::task::spawn_blocking(move || client.inner().fetch_metadata(None, timeout)).await?;
-            match asked {
+            let question = tokio::task::spawn_blocking(move || {
+                asker.fetch_metadata(None, timeout).map_err(|error| (refused(&asker, &error), error))
+            });
+            match question.await? {
                 Ok(metadata) => return Ok(shapes(&metadata)),
-                Err(error) if Instant::now() >= deadline => {
+                Err((Some(line), _)) => return Err(Refused(line).into()),
+                Err((None, error)) if Instant::now() >= deadline => {
                     return Err(anyhow!("Kafka at {} does not answer: {error}", self.servers));
                 }
                 Err(_) => tokio::time::sleep(PAUSE.min(remaining(deadline))).await,
@@ -100,12 +114,13 @@ impl Admin {
         let timeout = Some(remaining(deadline));
         let options = AdminOptions::new().request_timeout(timeout).operation_timeout(timeout);
         let answers = self.client.create_topics([topic], &options).await;
-        let answers = answers.map_err(|error| anyhow!("failed to create topic {}: {error}", topic.name))?;
+        let failed = |error| anyhow::Error::new(error).context(format!("failed to create topic {}", topic.name));
+        let answers = answers.map_err(failed)?;
         match answers.into_iter().next() {
             Some(Ok(_)) => Ok(true),
             Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(false),
-            Some(Err((name, code))) => Err(anyhow!("failed to create topic {name}: {code}")),
-            None => Err(anyhow!("failed to create topic {}: no answer", topic.name)),
+            Some(Err((_, code))) => Err(failed(KafkaError::AdminOp(code))),
+            None => Err(failed(KafkaError::Canceled)),
         }
     }
 }
@@ -127,16 +142,6 @@ impl AskError {
             None => matches!(self.0, KafkaError::AdminOp(_) | KafkaError::Canceled),
         }
     }
-}
-
-/// The brokers answer and do not let this client.
-pub fn is_refusal(error: &KafkaError) -> bool {
-    use RDKafkaErrorCode as Code;
-    let code = match error {
-        KafkaError::AdminOp(code) => Some(*code),
-        error => error.rdkafka_error_code(),
-    };
-    matches!(code, Some(Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed))
 }
 
 fn shapes(metadata: &Metadata) -> HashMap<String, TopicShape> {

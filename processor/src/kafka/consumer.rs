@@ -27,7 +27,7 @@ use rdkafka::{
 use tokio::{sync::oneshot, time::timeout};
 
 use self::callbacks::{Assigned, Context};
-use super::{partitions::Partitions, records};
+use super::{partitions::Partitions, records, refusals};
 
 /// A poll's longest wait: also the longest that a command from a lane waits.
 const POLL: Duration = Duration::from_millis(10);
@@ -343,6 +343,7 @@ impl Loop {
             Some(RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset) => partitions.offset_out_of_range(),
             _ if fatal => partitions.fatal(format!("the Kafka consumer cannot go on: {error}")),
             Some(RDKafkaErrorCode::AllBrokersDown) => partitions.brokers_reachable(false),
+            _ if refusals::is_refusal(error) => partitions.refused(format!("Kafka refuses: {error}")),
             _ => tracing::debug!(%error, "poll"),
         }
     }

@@ -6,6 +6,7 @@ pub mod group;
 pub mod partitions;
 pub mod publisher;
 pub mod records;
+pub mod refusals;
 pub mod registry;
 pub mod settings;
 pub mod topics;

@@ -26,6 +26,8 @@ pub trait Partitions: Send + Sync + 'static {
     /// Records behind the last stable offset of the partition that are not yet handed over.
     fn lag(&self, partition: i32, end: i64);
     fn brokers_reachable(&self, reachable: bool);
+    /// The brokers no longer let this client do what it must: a right or a password was taken away, a certificate is out of date.
+    fn refused(&self, line: String);
     /// The broker does not know the topic: nothing can go on, and no offset of it may be committed any more.
     fn topic_gone(&self, line: String);
     /// Nothing can go on.

@@ -49,6 +49,15 @@ pub enum PublishError {
     Fenced(KafkaError),
 }
 
+impl PublishError {
+    /// What librdkafka said.
+    pub fn cause(&self) -> &KafkaError {
+        match self {
+            Self::Aborted(cause) | Self::Doubt(cause) | Self::Fenced(cause) => cause,
+        }
+    }
+}
+
 /// Only logging; delivery failures surface when the transaction is to commit.
 #[derive(Clone, Copy, Debug)]
 pub struct Context;

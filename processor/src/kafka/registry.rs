@@ -42,14 +42,31 @@ pub enum RegistryError {
     /// Says no: a schema that is not compatible, a wrong password. Only a person can mend it.
     #[error("schema registry refused: {0}")]
     Refused(String),
+    /// Its certificate is from nobody whom dosi trusts, or for another name. Only a person can mend it.
+    #[error("the schema registry's certificate is not trusted: {0} (DOSI_SCHEMA_REGISTRY_CA_FILE, host name)")]
+    Untrusted(String),
+}
+
+impl RegistryError {
+    /// What no answer at all means, from the text of its causes.
+    fn no_answer(causes: String) -> Self {
+        // OpenSSL puts the reason into parentheses behind it.
+        let untrusted = causes.split_once("certificate verify failed").and_then(|(_, rest)| {
+            let (_, reason) = rest.split_once('(')?;
+            Some(reason.split_once(')')?.0.to_owned())
+        });
+        untrusted.map_or(Self::Unreachable(causes), Self::Untrusted)
+    }
+
+    /// Trying again would help nobody.
+    pub fn needs_person(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::Untrusted(_))
+    }
 }
 
 impl From<RegistryError> for Failure {
     fn from(error: RegistryError) -> Self {
-        match error {
-            RegistryError::Unreachable(_) => Self::Failed(error.into()),
-            RegistryError::Refused(_) => Self::Setup(error.to_string()),
-        }
+        if error.needs_person() { Self::Setup(error.to_string()) } else { Self::Failed(error.into()) }
     }
 }
 
@@ -195,7 +212,7 @@ impl Registry {
         let posted = post_schema(&self.settings, subject.to_owned(), schema).await;
         posted.map(|registered| registered.id).map_err(|error| match classify(&error) {
             RegistryError::Refused(message) => RegistryError::Refused(format!("subject {subject}: {message}")),
-            unreachable @ RegistryError::Unreachable(_) => unreachable,
+            other => other,
         })
     }
 
@@ -229,7 +246,7 @@ impl Registry {
             Some((user, password)) => request.basic_auth(user, password.as_ref().map(Secret::expose)),
             None => request,
         };
-        request.send().await.map_err(|error| RegistryError::Unreachable(with_causes(&error)))
+        request.send().await.map_err(|error| RegistryError::no_answer(with_causes(&error)))
     }
 }
 
@@ -257,7 +274,7 @@ fn kind_of(schema_type: &SchemaType) -> SchemaKind {
 fn classify(error: &SRCError) -> RegistryError {
     match status(error) {
         Some(status) => refusal(status, cause(error)),
-        None => RegistryError::Unreachable(cause(error)),
+        None => RegistryError::no_answer(cause(error)),
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use fail::fail_point;
+use rdkafka::ClientConfig;
 use tokio::{
     runtime::Handle,
     sync::watch,
@@ -18,6 +19,7 @@ use super::{
     Shared,
     lane::Lane,
     partition::{Delivery, Partition},
+    rights::Rights,
 };
 use crate::{kafka::partitions::Partitions, telemetry::metrics::Dependency, wire::record::InputRecord};
 
@@ -33,6 +35,7 @@ pub struct Lanes {
     shared: Arc<Shared>,
     runtime: Handle,
     running: Mutex<HashMap<i32, Running>>,
+    rights: Arc<Rights>,
 }
 
 struct Running {
@@ -48,8 +51,10 @@ impl std::fmt::Debug for Lanes {
 }
 
 impl Lanes {
-    pub fn new(shared: Arc<Shared>, runtime: Handle) -> Self {
-        Self { shared, runtime, running: Mutex::default() }
+    /// `config` is the consumer's.
+    pub fn new(shared: Arc<Shared>, runtime: Handle, config: &ClientConfig) -> Self {
+        let rights = Arc::new(Rights::new(Arc::clone(&shared), config));
+        Self { shared, runtime, running: Mutex::default(), rights }
     }
 
     /// Lets every lane finish the batch in hand, and ends it where that takes too long.
@@ -170,6 +175,10 @@ impl Partitions for Lanes {
         } else {
             self.shared.down(Dependency::Kafka, &"no broker answers");
         }
+    }
+
+    fn refused(&self, line: String) {
+        Rights::refused(&self.rights, &self.runtime, &line);
     }
 
     fn topic_gone(&self, line: String) {

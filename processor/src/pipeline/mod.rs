@@ -5,6 +5,7 @@
 //! - [`batch`]: decode → load → decide → write → commit, one transaction
 //! - [`retry`]: what follows an error of that transaction
 //! - [`publishing`]: outbox → Kafka transaction → group's offset
+//! - [`rights`]: what Kafka no longer lets this instance do
 //! - [`serving`], [`partition`]: what these share
 
 pub mod backoff;
@@ -16,6 +17,7 @@ mod mutants;
 pub mod partition;
 pub mod publishing;
 pub mod retry;
+pub mod rights;
 pub mod serving;
 
 use std::{

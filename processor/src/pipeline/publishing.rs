@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use super::{Shared, backoff::Backoff, batch::seconds_since, lane::stopped, partition::Delivery};
+use super::{Shared, backoff::Backoff, batch::seconds_since, lane::stopped, partition::Delivery, rights};
 use crate::{
     kafka::publisher::{self, Content, OPEN_TIMEOUT, PublishError, TRANSACTION_TIMEOUT, TransactionalProducer},
     postgres::{
@@ -271,6 +271,7 @@ impl Publisher {
     fn committed(&mut self, transaction: u64) {
         self.backoff.reset();
         self.shared.up(Dependency::Kafka);
+        rights::may_publish(&self.shared);
         let Some(transaction) = self.shared.serving.end(transaction, Ended::Committed) else { return };
         for load in &transaction.loads {
             if let Some(partition) = self.shared.serving.get(load.assignment.partition) {
@@ -284,6 +285,7 @@ impl Publisher {
 
     async fn failed(&mut self, error: PublishError, transaction: u64) {
         self.shared.metrics.retried(Dependency::Kafka);
+        rights::may_not_publish(&self.shared, error.cause());
         let is_fenced = matches!(error, PublishError::Fenced(_));
         let ended = match error {
             PublishError::Aborted(KafkaError::Canceled) => {
@@ -322,6 +324,7 @@ impl Publisher {
             Ok(Ok(Ok(producer))) => self.producer = Some(Arc::new(producer)),
             Ok(Ok(Err(error))) => {
                 self.shared.down(Dependency::Kafka, &error);
+                rights::may_not_publish(&self.shared, &error);
                 sleep(self.backoff.next_wait()).await;
             }
             Ok(Err(panic)) => self.shared.fatal(format!("the publishing thread failed: {panic}")),

@@ -178,6 +178,24 @@ fn place_of(error: &DbError) -> String {
     if parts.is_empty() { "no column named".to_owned() } else { parts.join(", ") }
 }
 
+fn causes(error: &Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    std::iter::successors(error.source(), |&cause| cause.source())
+}
+
+/// One side does not take the other's certificate. OpenSSL's texts name no values; what else goes wrong while TLS is being
+/// agreed on may be no more than a broken connection.
+fn tls_refusal(error: &Error) -> Option<Fault> {
+    let told = causes(error).map(ToString::to_string).find(|text| text.contains("SSL routines"))?;
+    if told.contains("certificate verify failed") {
+        let why = told.rsplit(": ").next().unwrap_or_default();
+        return Some(Fault::lasting(format!(
+            "the server's certificate is not trusted: {why} (sslrootcert, host name)"
+        )));
+    }
+    let alert = crate::error::tls_refusal(&told)?;
+    Some(Fault::lasting(format!("the server refuses TLS: {alert} (sslcert, sslkey)")))
+}
+
 /// What a driver's error means.
 pub fn classify(error: &Error) -> Fault {
     if let Some(server) = error.as_db_error() {
@@ -186,12 +204,15 @@ pub fn classify(error: &Error) -> Fault {
     if error.is_closed() {
         return Fault::lost("closed");
     }
-    if let Some(cause) = error.source().and_then(|source| source.downcast_ref::<io::Error>()) {
+    if let Some(fault) = tls_refusal(error) {
+        return fault;
+    }
+    if let Some(cause) = causes(error).find_map(|cause| cause.downcast_ref::<io::Error>()) {
         return Fault::lost(cause.kind().to_string());
     }
     // The driver keeps its kinds to itself; its texts are fixed and hold no values.
     match error.to_string().as_str() {
-        "error performing TLS handshake" => Fault::lasting("TLS handshake failed (certificates, sslmode)"),
+        "error performing TLS handshake" => Fault::lasting("TLS handshake failed (sslmode)"),
         "authentication error" | "invalid configuration" => {
             Fault::lasting(format!("{error} (user, password, sslmode, host)"))
         }

@@ -8,9 +8,8 @@ use std::{
 };
 
 use rdkafka::{
-    ClientConfig, ClientContext,
-    consumer::{BaseConsumer, Consumer, ConsumerContext},
-    error::{KafkaError, RDKafkaErrorCode},
+    ClientConfig, TopicPartitionList, consumer::Consumer as _, error::KafkaError, metadata::MetadataTopic,
+    topic_partition_list::TopicPartitionListElem, types::RDKafkaRespErr,
 };
 use tokio::{
     sync::{Notify, Semaphore, watch},
@@ -23,8 +22,9 @@ use crate::{
     config::kafka_base_config,
     error::Failure,
     kafka::{
-        admin::{Admin, is_refusal},
-        registry::{Registry, RegistryError},
+        admin::Admin,
+        refusals::{Asker, Refusals, is_refusal, refused},
+        registry::Registry,
         settings::producer_config,
         topics::max_message_bytes,
     },
@@ -42,6 +42,8 @@ use crate::{
 
 /// What a record batch adds to its one record, at most.
 const RECORD_BATCH_BYTES: usize = 512;
+/// Among the codes of a topic's metadata: it may not even be described.
+const TOPIC_REFUSED: RDKafkaRespErr = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
 /// A question to the brokers waits this long before it is asked again.
 const BROKER_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -147,8 +149,8 @@ impl Watch<'_> {
                     self.up(Dependency::Registry);
                     return Ok(id);
                 }
-                Err(refused @ RegistryError::Refused(_)) => return Err(refused.into()),
-                Err(unreachable @ RegistryError::Unreachable(_)) => self.down(Dependency::Registry, &unreachable),
+                Err(error) if error.needs_person() => return Err(error.into()),
+                Err(unreachable) => self.down(Dependency::Registry, &unreachable),
             }
             sleep(backoff.next_wait()).await;
         }
@@ -209,56 +211,28 @@ async fn bytes_max(admin: &Admin, settings: &RunSettings) -> Result<(usize, usiz
     })
 }
 
-/// Notes what the client is told while a call of it only times out.
-#[derive(Default)]
-struct LookContext {
-    refused: std::sync::Mutex<Option<String>>,
-}
-
-impl ClientContext for LookContext {
-    fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, line: &str) {
-        crate::kafka::log(level, facility, line);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        let person = [
-            RDKafkaErrorCode::Authentication,
-            RDKafkaErrorCode::SaslAuthenticationFailed,
-            RDKafkaErrorCode::SSL,
-            RDKafkaErrorCode::TopicAuthorizationFailed,
-            RDKafkaErrorCode::ClusterAuthorizationFailed,
-        ];
-        if error.rdkafka_error_code().is_some_and(|code| person.contains(&code))
-            && let Ok(mut refused) = self.refused.lock()
-        {
-            *refused = Some(format!("Kafka refuses: {reason}"));
-        }
-    }
-}
-
-impl ConsumerContext for LookContext {}
-
 /// Whether the topics are there, and where the partitions of the first end. Blocks.
 fn look(config: &ClientConfig, topics: &[String; 3], with_ends: bool) -> Result<BTreeMap<i32, i64>, Look> {
-    let consumer: BaseConsumer<LookContext> =
-        config.create_with_context(LookContext::default()).map_err(|error| Look::Person(error.to_string()))?;
+    let consumer: Asker =
+        config.create_with_context(Refusals::default()).map_err(|error| Look::Person(error.to_string()))?;
     let unreachable = |error: KafkaError| {
-        // Errors wait in the client's queue until somebody polls.
-        let _ = consumer.poll(Duration::from_millis(10));
-        let refused = consumer.context().refused.lock().ok().and_then(|mut refused| refused.take());
-        refused.map_or_else(|| Look::Unreachable(error.to_string()), Look::Person)
+        refused(&consumer, &error).map_or_else(|| Look::Unreachable(error.to_string()), Look::Person)
     };
     let mut partitions = Vec::new();
     for (index, topic) in topics.iter().enumerate() {
         let metadata = consumer.fetch_metadata(Some(topic), BROKER_TIMEOUT).map_err(&unreachable)?;
-        let found = metadata.topics().iter().find(|found| found.name() == topic && !found.partitions().is_empty());
-        let Some(found) = found else {
+        let found = metadata.topics().iter().find(|found| found.name() == topic);
+        if found.and_then(MetadataTopic::error) == Some(TOPIC_REFUSED) {
+            return Err(Look::Person(format!("Kafka refuses: no right to topic {topic}")));
+        }
+        let Some(found) = found.filter(|found| !found.partitions().is_empty()) else {
             return Err(Look::Person(format!("topic {topic} does not exist: run `dosi topics`")));
         };
         if index == 0 {
             partitions = found.partitions().iter().map(rdkafka::metadata::MetadataPartition::id).collect();
         }
     }
+    refused_group(&consumer, &topics[0]).map_or(Ok(()), |line| Err(Look::Person(line)))?;
     let mut ends = BTreeMap::new();
     if with_ends {
         for partition in partitions {
@@ -269,4 +243,14 @@ fn look(config: &ClientConfig, topics: &[String; 3], with_ends: bool) -> Result<
         }
     }
     Ok(ends)
+}
+
+/// Why the brokers do not let this client into its group. An answer that is held back (another instance's transaction is open)
+/// is no refusal, and not waited for.
+fn refused_group(asker: &Asker, topic: &str) -> Option<String> {
+    let mut list = TopicPartitionList::new();
+    list.add_partition(topic, 0);
+    let answer = asker.committed_offsets(list, Duration::from_secs(1));
+    let told = answer.and_then(|offsets| offsets.elements().iter().try_for_each(TopicPartitionListElem::error));
+    told.err().filter(is_refusal).and_then(|error| refused(asker, &error))
 }

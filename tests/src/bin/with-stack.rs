@@ -1,12 +1,15 @@
-//! `with-stack [--synced] [--] COMMAND…`: runs a command with PostgreSQL, Kafka and the schema registry around it.
+//! `with-stack [--synced] [--searched] [--] COMMAND…`: runs a command with PostgreSQL, Kafka and the schema registry around it.
+//!
+//! With `--searched` everything that dosi left behind is then searched for what tests planted; to find any is a failure.
 
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{ExitCode, ExitStatus};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use dosi_tests::dos;
-use dosi_tests::stack::{Durability, Scratch, Settings, Stack, bound_to_parent, give_up, signal};
+use dosi_tests::stack::{Addresses, Durability, Scratch, Settings, Stack, bound_to_parent, give_up, signal};
+use dosi_tests::{dos, planted};
 use tokio::process::Child;
 use tokio::signal::unix::{SignalKind, signal as listen};
 use tokio::sync::watch;
@@ -29,16 +32,22 @@ async fn main() -> ExitCode {
 
 async fn run() -> Result<ExitCode> {
     let mut arguments: Vec<_> = std::env::args_os().skip(1).collect();
-    let synced = arguments.first().is_some_and(|first| first == "--synced");
-    arguments.drain(..usize::from(synced));
-    arguments.drain(..usize::from(arguments.first().is_some_and(|first| first == "--")));
-    let (program, rest) = arguments.split_first().context("usage: with-stack [--synced] [--] COMMAND…")?;
+    let mut take = |option: &str| {
+        let is_first = arguments.first().is_some_and(|first| first == option);
+        arguments.drain(..usize::from(is_first));
+        is_first
+    };
+    let (synced, searched) = (take("--synced"), take("--searched"));
+    take("--");
+    let (program, rest) = arguments.split_first().context("usage: with-stack [--synced] [--searched] [--] COMMAND…")?;
 
     // From here on a signal waits until it is asked for, so that it cannot leave half a stack behind.
     let mut signalled = listen_for_signals()?;
     eprintln!("starting PostgreSQL, Kafka and the schema registry");
     let durability = if synced { Durability::Synced } else { Durability::Unsynced };
     let scratch = Scratch::new("stack")?;
+    let kept = scratch.path().join("kept");
+    std::fs::create_dir(&kept)?;
     let stack = match Stack::start(&Settings { durability, kafka_nodes: 1 }) {
         Err(_) if signalled.has_changed()? => return Ok(ExitCode::from(signalled.borrow().1)),
         started => started?,
@@ -48,6 +57,9 @@ async fn run() -> Result<ExitCode> {
     // A group of its own: Ctrl-C comes here alone and is passed on to all of it.
     let mut command = bound_to_parent("KILL", program);
     command.args(rest).envs(stack.addresses().to_env()).envs([scratch.to_env()]).process_group(0);
+    if searched {
+        command.envs([planted::kept_env(&kept)]);
+    }
     let mut child = tokio::process::Command::from(command).spawn().context("failed to start the command")?;
     let status = tokio::select! {
         status = child.wait() => status?,
@@ -58,7 +70,25 @@ async fn run() -> Result<ExitCode> {
             return Ok(ExitCode::from(code));
         }
     };
+    if searched && !nothing_planted_is_found(&stack.addresses(), &kept).await? {
+        return Ok(ExitCode::FAILURE);
+    }
     Ok(exit_code(status))
+}
+
+/// Says on stderr what was searched, and each place where personal data or a secret was found.
+async fn nothing_planted_is_found(addresses: &Addresses, kept: &Path) -> Result<bool> {
+    let found = planted::search(addresses, kept, &planted::MARKERS).await?;
+    eprintln!(
+        "searched for planted personal data and secrets: {} logs, metrics and outputs, {} rows of archive and outbox, {} records \
+         of audit and dead letters: {} found",
+        found.texts,
+        found.rows,
+        found.records,
+        found.places.len()
+    );
+    found.places.iter().for_each(|place| eprintln!("  {place}"));
+    Ok(found.places.is_empty())
 }
 
 async fn end(child: &mut Child, name: &str) {

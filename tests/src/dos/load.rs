@@ -9,6 +9,7 @@ use tokio_postgres::{Client, Transaction};
 
 use super::Dos;
 use crate::golden_form::{Change, DAYS, Location, Service, SpecifiedDate};
+use crate::planted;
 
 /// DoS's own writers, before dosi came by.
 const WRITER: &str = "someone";
@@ -242,10 +243,10 @@ async fn copy(to: &Transaction<'_>, table: &str, rows: String) -> Result<()> {
 /// Made-up people at addresses that can never be anyone's.
 async fn create_users(transaction: &Transaction<'_>, names: &BTreeSet<String>) -> Result<()> {
     let insert = "INSERT INTO users (username, firstname, lastname, email, createdtime)
-         SELECT name, initcap(split_part(name, '.', 1)), 'Example', name || '@example.invalid', now()
+         SELECT name, initcap(split_part(name, '.', 1)), $2, name || '@' || $3, now()
          FROM unnest($1::text[]) AS name ON CONFLICT (username) DO NOTHING";
     let names: Vec<_> = names.iter().collect();
-    transaction.execute(insert, &[&names]).await?;
+    transaction.execute(insert, &[&names, &planted::FAMILY_NAME, &planted::MAIL_DOMAIN]).await?;
     Ok(())
 }
 

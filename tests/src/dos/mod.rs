@@ -2,6 +2,7 @@
 
 mod load;
 mod read;
+pub(crate) mod roles;
 
 pub use read::After;
 
@@ -87,6 +88,7 @@ impl Dos {
 /// Makes the database [`TEMPLATE`].
 pub async fn make_empty_template(addresses: &Addresses) -> Result<()> {
     create_database(addresses, TEMPLATE, "template0").await?;
+    roles::set_passwords(&addresses.postgres_url)?;
     let dos = Dos::open(&addresses.database_url(TEMPLATE)).await?;
     dos.create_tables().await?;
     dos.close(addresses, TEMPLATE).await
@@ -95,7 +97,8 @@ pub async fn make_empty_template(addresses: &Addresses) -> Result<()> {
 async fn create_database(addresses: &Addresses, name: &str, template: &str) -> Result<()> {
     let admin = connect(&addresses.postgres_url).await?;
     let create = format!("CREATE DATABASE {name} TEMPLATE {template}");
-    admin.batch_execute(&create).await.with_context(|| format!("failed to copy database {template}"))
+    admin.batch_execute(&create).await.with_context(|| format!("failed to copy database {template}"))?;
+    roles::make(&addresses.database_url(name))
 }
 
 async fn connect(url: &str) -> Result<Client> {

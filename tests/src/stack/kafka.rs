@@ -13,6 +13,7 @@ use super::installed::Installed;
 use super::part::{Part, bound_to_parent};
 use super::ports::free_port;
 use super::scratch::Scratch;
+use super::security::{self, Security};
 
 const CLUSTER_ID: &str = "bG9jYWwtc3RhY2stMDAwMQ";
 
@@ -21,6 +22,7 @@ const CLUSTER_ID: &str = "bG9jYWwtc3RhY2stMDAwMQ";
 pub struct Kafka {
     nodes: Vec<Node>,
     class_path: String,
+    security: Option<Security>,
 }
 
 #[derive(Debug)]
@@ -37,20 +39,29 @@ struct Node {
 impl Kafka {
     /// Starts a cluster and returns when all its brokers know each other.
     pub fn start(nodes: u16) -> Result<Self> {
-        let mut kafka = Self::prepare(&Installed::find()?, nodes)?;
-        kafka.launch()?;
-        kafka.wait_until_ready()?;
-        Ok(kafka)
+        Self::prepare(&Installed::find()?, nodes, None)?.started()
+    }
+
+    /// Starts one node that also has the listeners of `security`, whose users may do what they were given rights for.
+    pub fn start_secured(security: Security) -> Result<Self> {
+        Self::prepare(&Installed::find()?, 1, Some(security))?.started()
+    }
+
+    fn started(mut self) -> Result<Self> {
+        self.launch()?;
+        self.wait_until_ready()?;
+        Ok(self)
     }
 
     /// Writes the settings and sets the formatting of the log directories off without waiting for it.
-    pub(super) fn prepare(installed: &Installed, nodes: u16) -> Result<Self> {
+    pub(super) fn prepare(installed: &Installed, nodes: u16, security: Option<Security>) -> Result<Self> {
         let nodes = (1..=usize::from(nodes)).map(Node::new).collect::<Result<_>>()?;
-        let mut kafka = Self { nodes, class_path: installed.class_path() };
+        let mut kafka = Self { nodes, class_path: installed.class_path(), security };
         let settings: Vec<_> = kafka.nodes.iter().map(|node| kafka.settings(node)).collect();
         for (node, settings) in kafka.nodes.iter_mut().zip(settings) {
             fs::write(node.file("server.properties"), settings)?;
-            node.format(&kafka.class_path)?;
+            let more = kafka.security.as_ref().map(Security::formatting).unwrap_or_default();
+            node.format(&kafka.class_path, &more)?;
         }
         Ok(kafka)
     }
@@ -96,6 +107,16 @@ impl Kafka {
         Ok(self.node(id)?.part.as_ref().context("this node does not run")?.pid())
     }
 
+    /// Gives or takes rights with `deploy/kafka/acls`; `settings` are dosi's, for the names.
+    pub fn acls<'a>(&self, arguments: &[&str], settings: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<()> {
+        security::acls(&self.class_path, &self.bootstrap_servers(), arguments, settings)
+    }
+
+    /// Runs Kafka's own command for rights.
+    pub fn acl_command(&self, arguments: &[&str]) -> Result<()> {
+        security::acl_command(&self.class_path, &self.bootstrap_servers(), arguments)
+    }
+
     fn node(&mut self, id: usize) -> Result<&mut Node> {
         self.nodes.get_mut(id.wrapping_sub(1)).with_context(|| format!("there is no node {id}"))
     }
@@ -106,14 +127,20 @@ impl Kafka {
         let voters: Vec<_> =
             self.nodes.iter().map(|node| format!("{}@127.0.0.1:{}", node.id, node.controller_port)).collect();
         let Node { id, broker_port, controller_port, .. } = node;
-        [
+        let security = self.security.as_ref();
+        let (listeners, advertised) =
+            security.map(|security| (security.listeners(), security.advertised())).unwrap_or_default();
+        let mut settings = vec![
             "process.roles=broker,controller".to_owned(),
             format!("node.id={id}"),
             format!("controller.quorum.voters={}", voters.join(",")),
-            format!("listeners=PLAINTEXT://127.0.0.1:{broker_port},CONTROLLER://127.0.0.1:{controller_port}"),
-            format!("advertised.listeners=PLAINTEXT://127.0.0.1:{broker_port}"),
+            format!(
+                "listeners=PLAINTEXT://127.0.0.1:{broker_port},CONTROLLER://127.0.0.1:{controller_port}{listeners}"
+            ),
+            format!("advertised.listeners=PLAINTEXT://127.0.0.1:{broker_port}{advertised}"),
             "controller.listener.names=CONTROLLER".to_owned(),
-            "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned(),
+            "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL,SSL:SSL"
+                .to_owned(),
             format!("log.dirs={}", node.file("log")),
             format!("default.replication.factor={replicas}"),
             format!("min.insync.replicas={in_sync}"),
@@ -127,9 +154,9 @@ impl Kafka {
             "transaction.state.log.num.partitions=8".to_owned(),
             "group.initial.rebalance.delay.ms=0".to_owned(),
             "auto.create.topics.enable=false".to_owned(),
-            String::new(),
-        ]
-        .join("\n")
+        ];
+        settings.extend(security.into_iter().flat_map(Security::settings));
+        settings.join("\n")
     }
 }
 
@@ -153,9 +180,9 @@ impl Node {
         self.scratch.path().join(name).display().to_string()
     }
 
-    fn format(&mut self, class_path: &str) -> Result<()> {
+    fn format(&mut self, class_path: &str, more: &[String]) -> Result<()> {
         let mut command = java(class_path, &["-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool"]);
-        command.args(["format", "-t", CLUSTER_ID, "-c", &self.file("server.properties")]);
+        command.args(["format", "-t", CLUSTER_ID, "-c", &self.file("server.properties")]).args(more);
         self.formatting = Some(Part::start("Kafka's StorageTool", command, self.file("format.log").as_ref())?);
         Ok(())
     }
@@ -171,7 +198,7 @@ impl Node {
     }
 }
 
-fn java(class_path: &str, arguments: &[&str]) -> Command {
+pub(super) fn java(class_path: &str, arguments: &[&str]) -> Command {
     let mut command = bound_to_parent("KILL", "java");
     command.args(["-XX:-UsePerfData", "-cp", class_path]).args(arguments);
     command

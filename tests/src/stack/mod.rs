@@ -4,22 +4,28 @@
 //! lie outside the source tree and go at the end. Absent on purpose: containers, fixed ports, the system's own services.
 
 mod addresses;
+mod certificates;
 mod installed;
 mod kafka;
+mod nginx;
 mod part;
 mod ports;
 mod postgres;
 mod registry;
 mod scratch;
+mod security;
 
 pub use addresses::Addresses;
+pub use certificates::{Authority, Identity};
 pub use installed::Installed;
 pub use kafka::Kafka;
+pub use nginx::Nginx;
 pub use part::{Part, bound_to_parent, give_up, signal};
 pub use ports::free_port;
-pub use postgres::{Durability, Postgres};
+pub use postgres::{Durability, Postgres, SUPERUSER};
 pub use registry::Registry;
 pub use scratch::Scratch;
+pub use security::{Security, USER};
 
 use anyhow::Result;
 
@@ -49,7 +55,7 @@ impl Stack {
         // All are set off before any is waited for, as most of their time is spent side by side.
         let mut registry = Registry::launch(&installed)?;
         let mut postgres = Postgres::prepare(settings.durability)?;
-        let mut kafka = Kafka::prepare(&installed, settings.kafka_nodes)?;
+        let mut kafka = Kafka::prepare(&installed, settings.kafka_nodes, None)?;
         postgres.launch()?;
         kafka.launch()?;
         postgres.wait_until_ready()?;

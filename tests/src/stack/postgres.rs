@@ -1,18 +1,27 @@
 //! A PostgreSQL cluster of its own.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use super::certificates::Identity;
 use super::part::{Part, bound_to_parent};
 use super::ports::free_port;
 use super::scratch::Scratch;
 
 const BINARIES: &str = "/usr/lib/postgresql";
 const PASSWORD: &str = "local";
+/// User and password as in [`Postgres::url`].
+pub const SUPERUSER: &str = "postgres:local";
+
+/// The tests' own sessions come without TLS.
+const HOST_BASED_AUTHENTICATION: &str = "host all postgres 127.0.0.1/32 scram-sha-256
+hostssl all certified 127.0.0.1/32 cert
+hostssl all all 127.0.0.1/32 scram-sha-256
+";
 
 /// Whether a commit waits for the disk. Benchmarks and the demo do as production does; tests need not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,16 +39,38 @@ pub struct Postgres {
     port: u16,
     durability: Durability,
     binaries: PathBuf,
+    /// With TLS, all but the superuser must use it.
+    secured: bool,
     scratch: Scratch,
 }
 
 impl Postgres {
     /// Starts a server and returns when it answers.
     pub fn start(durability: Durability) -> Result<Self> {
-        let mut postgres = Self::prepare(durability)?;
-        postgres.launch()?;
-        postgres.wait_until_ready()?;
-        Ok(postgres)
+        Self::prepare(durability)?.started()
+    }
+
+    /// Starts a server at `localhost` that lets others than the superuser in over TLS only: role `certified` with a certificate
+    /// of `authority` instead of a password.
+    pub fn start_secured(server: &Identity, authority: &Path) -> Result<Self> {
+        let mut postgres = Self::prepare(Durability::Unsynced)?;
+        let folder = postgres.scratch.path();
+        fs::copy(&server.certificate, folder.join("server.crt"))?;
+        fs::copy(&server.key, folder.join("server.key"))?;
+        fs::copy(authority, folder.join("ca.pem"))?;
+        fs::write(folder.join("hba.conf"), HOST_BASED_AUTHENTICATION)?;
+        fs::set_permissions(folder.join("server.key"), fs::Permissions::from_mode(0o600))?;
+        if is_root() {
+            give_to_postgres(folder)?;
+        }
+        postgres.secured = true;
+        postgres.started()
+    }
+
+    fn started(mut self) -> Result<Self> {
+        self.launch()?;
+        self.wait_until_ready()?;
+        Ok(self)
     }
 
     /// Sets `initdb` off without waiting for it.
@@ -61,7 +92,7 @@ impl Postgres {
             "--no-sync",
         ]);
         let initdb = Part::start("initdb", command, &scratch.path().join("initdb.log"))?;
-        Ok(Self { part: None, initdb: Some(initdb), port: free_port()?, durability, binaries, scratch })
+        Ok(Self { part: None, initdb: Some(initdb), port: free_port()?, durability, binaries, secured: false, scratch })
     }
 
     /// Starts the server, for the first time or again after [`Self::stop`], on the same port and data.
@@ -88,6 +119,16 @@ impl Postgres {
             "shared_buffers=256MB".to_owned(),
             "max_wal_size=4GB".to_owned(),
         ];
+        if self.secured {
+            let file = |name: &str| self.scratch.path().join(name).display().to_string();
+            settings.push("ssl=on".to_owned());
+            for (setting, name) in
+                [("ssl_cert_file", "server.crt"), ("ssl_key_file", "server.key"), ("ssl_ca_file", "ca.pem")]
+            {
+                settings.push(format!("{setting}={}", file(name)));
+            }
+            settings.push(format!("hba_file={}", file("hba.conf")));
+        }
         if self.durability == Durability::Unsynced {
             settings.extend(["fsync=off", "full_page_writes=off", "synchronous_commit=off"].map(str::to_owned));
         }
@@ -112,7 +153,7 @@ impl Postgres {
 
     /// The superuser's URL of a database.
     pub fn url(&self, database: &str) -> String {
-        format!("postgres://postgres:{PASSWORD}@127.0.0.1:{}/{database}", self.port)
+        format!("postgres://{SUPERUSER}@127.0.0.1:{}/{database}", self.port)
     }
 
     /// Process id of a server that runs; its sessions are children of it.

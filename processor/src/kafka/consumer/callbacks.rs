@@ -16,7 +16,7 @@ use rdkafka::{
 };
 
 use super::Ends;
-use crate::kafka::partitions::Partitions;
+use crate::kafka::{partitions::Partitions, refusals};
 
 /// What the thread knows of an assigned partition.
 #[derive(Debug)]
@@ -156,7 +156,9 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        if !matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::PartitionEOF)) {
+        if let Some(line) = refusals::refusal(&error, reason) {
+            self.partitions.refused(line);
+        } else if !matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::PartitionEOF)) {
             tracing::warn!(%error, reason, "Kafka consumer");
         }
     }
