@@ -7,6 +7,7 @@
 //! - [`bad_input`]: what must not stop a partition, each with its exact outcome
 //! - [`markers`]: what stands in the log and is no record
 //! - [`faults`], [`outages`]: what the database refuses, parts that go away
+//! - [`rights`]: what a database role needs
 //! - [`audit_reader`], [`dos_database`]: the tests' own eyes
 //! - [`ending`]: what a run left, and what must hold of every run
 //! - [`support`], [`support_faults`], [`group`]: runs of dosi on the same events, and where the group stands
@@ -30,6 +31,7 @@ mod instances;
 mod markers;
 mod outages;
 mod repair;
+mod rights;
 mod settings;
 mod support;
 mod support_faults;
