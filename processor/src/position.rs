@@ -1,12 +1,19 @@
 //! `dosi position show` and `dosi position set`: where each partition stands, and its repair by a person (design: beginnings,
 //! ends and edges).
 
-use std::{fmt::Write as _, sync::atomic::AtomicBool, time::Duration};
+use std::{
+    fmt::Write as _,
+    sync::atomic::AtomicBool,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, anyhow};
 use chrono::Utc;
-use rdkafka::{Offset, TopicPartitionList, consumer::Consumer as _, groups::GroupInfo};
-use tokio::{task::spawn_blocking, time::timeout};
+use rdkafka::{Offset, TopicPartitionList, consumer::Consumer as _, groups::GroupInfo, metadata::Metadata};
+use tokio::{
+    task::spawn_blocking,
+    time::{sleep, timeout},
+};
 
 use crate::{
     cli::{PositionAction, PositionParts, PositionSetSettings, PositionSettings},
@@ -16,7 +23,7 @@ use crate::{
         group,
         publisher::{self, Content, OutputTopics},
         refusals::{Asker, Refusals, refused},
-        registry::Registry,
+        registry::{Registry, RegistryError},
         settings::producer_config,
     },
     output,
@@ -31,6 +38,10 @@ use crate::{
 
 /// A command that nothing answers gives up after this long.
 const GIVE_UP: Duration = Duration::from_secs(30);
+/// A part that is asked first gives up a little earlier, so that what is told is which one it was.
+const ASK_UNTIL: Duration = Duration::from_millis(29_500);
+/// Between two questions to a part that did not answer.
+const PAUSE: Duration = Duration::from_millis(250);
 /// One question to the brokers.
 const BROKER_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -44,18 +55,19 @@ struct InKafka {
 
 /// Shows or repairs.
 pub async fn run(settings: PositionSettings) -> Result<(), Failure> {
+    let deadline = Instant::now() + ASK_UNTIL;
     let work = async {
         match settings.action {
-            PositionAction::Show(settings) => show(&settings.parts).await,
-            PositionAction::Set(settings) => set(&settings).await,
+            PositionAction::Show(settings) => show(&settings.parts, deadline).await,
+            PositionAction::Set(settings) => set(&settings, deadline).await,
         }
     };
     timeout(GIVE_UP, work).await.unwrap_or_else(|_| Err(Failure::Failed(anyhow!("no answer within 30 s"))))
 }
 
-async fn show(parts: &PositionParts) -> Result<(), Failure> {
+async fn show(parts: &PositionParts, deadline: Instant) -> Result<(), Failure> {
     let topic = &parts.topics.change_events;
-    let in_kafka = read_kafka(parts, None).await?;
+    let in_kafka = read_kafka(parts, None, deadline).await?;
     let database = Database::new(&parts.database)?;
     let client = database.lease_within(GIVE_UP).await?;
     let numbers: Vec<i32> = in_kafka.iter().map(|partition| partition.partition).collect();
@@ -94,10 +106,10 @@ fn offset(group: GroupOffset) -> Option<i64> {
     }
 }
 
-async fn set(settings: &PositionSetSettings) -> Result<(), Failure> {
+async fn set(settings: &PositionSetSettings, deadline: Instant) -> Result<(), Failure> {
     let parts = &settings.parts;
     let topic = &parts.topics.change_events;
-    let found = read_kafka(parts, Some(settings.partition)).await?;
+    let found = read_kafka(parts, Some(settings.partition), deadline).await?;
     let Some(&in_kafka) = found.first() else {
         return Err(Failure::Usage(format!("--partition {}: {topic} has no such partition", settings.partition)));
     };
@@ -105,8 +117,7 @@ async fn set(settings: &PositionSetSettings) -> Result<(), Failure> {
     if !(low..=high).contains(&settings.offset) {
         return Err(Failure::Usage(format!("--offset {}: the log holds {low} to {high}", settings.offset)));
     }
-    let registry = Registry::connect(&parts.registry)?;
-    let schema_id = registry.audit_schema_id(&parts.topics.audit).await.context("failed to get the audit schema")?;
+    let schema_id = audit_schema_id(parts, deadline).await.context("failed to get the audit schema")?;
     let encoder = AuditEncoder::new(schema_id, &parts.deployment.environment, &parts.topics.dead_letter);
     let database = Database::new(&parts.database)?;
     let mut client = database.lease_within(GIVE_UP).await?;
@@ -136,6 +147,16 @@ async fn set(settings: &PositionSetSettings) -> Result<(), Failure> {
         "{topic}/{}: position and group offset are {} ({detail})",
         settings.partition, settings.offset
     ))
+}
+
+async fn audit_schema_id(parts: &PositionParts, deadline: Instant) -> anyhow::Result<u32> {
+    let registry = Registry::connect(&parts.registry).map_err(|failure| anyhow!("{failure}"))?;
+    loop {
+        match registry.audit_schema_id(&parts.topics.audit).await {
+            Err(RegistryError::Unreachable(_)) if Instant::now() + PAUSE < deadline => sleep(PAUSE).await,
+            told => return Ok(told?),
+        }
+    }
 }
 
 /// How the reason of a repair that did not end begins; what it found follows, for the audit record of the repetition.
@@ -240,18 +261,35 @@ fn group_consumer(parts: &PositionParts) -> anyhow::Result<Asker> {
 }
 
 /// Group offsets and log ends of all partitions, or of one.
-async fn read_kafka(parts: &PositionParts, only: Option<i32>) -> Result<Vec<InKafka>, Failure> {
+async fn read_kafka(parts: &PositionParts, only: Option<i32>, deadline: Instant) -> Result<Vec<InKafka>, Failure> {
     let consumer = group_consumer(parts)?;
     let topic = parts.topics.change_events.clone();
-    let reading = spawn_blocking(move || read_kafka_blocking(&consumer, &topic, only));
+    let reading = spawn_blocking(move || read_kafka_blocking(&consumer, &topic, only, deadline));
     reading.await.map_err(|panic| Failure::Failed(panic.into()))?
 }
 
-fn read_kafka_blocking(consumer: &Asker, topic: &str, only: Option<i32>) -> Result<Vec<InKafka>, Failure> {
-    let metadata = consumer
-        .fetch_metadata(Some(topic), BROKER_TIMEOUT)
-        .map_err(|error| refused(consumer, &error).map_or_else(|| error.into(), |line| anyhow!(Refused(line))))
-        .context("failed to reach Kafka")?;
+/// Asks again until the deadline, unless the brokers refuse.
+fn metadata(consumer: &Asker, topic: &str, deadline: Instant) -> anyhow::Result<Metadata> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now()).max(PAUSE);
+        match consumer.fetch_metadata(Some(topic), BROKER_TIMEOUT.min(left)) {
+            Ok(metadata) => return Ok(metadata),
+            Err(error) => match refused(consumer, &error) {
+                Some(line) => return Err(anyhow!(Refused(line))),
+                None if Instant::now() + PAUSE < deadline => std::thread::sleep(PAUSE),
+                None => return Err(error.into()),
+            },
+        }
+    }
+}
+
+fn read_kafka_blocking(
+    consumer: &Asker,
+    topic: &str,
+    only: Option<i32>,
+    deadline: Instant,
+) -> Result<Vec<InKafka>, Failure> {
+    let metadata = metadata(consumer, topic, deadline).context("failed to reach Kafka")?;
     let partitions: Vec<i32> = metadata
         .topics()
         .iter()

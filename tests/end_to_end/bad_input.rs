@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use dosi_tests::by_hand::{self, Record as ByHand};
 use dosi_tests::http;
 use dosi_tests::program::Running;
 use dosi_tests::stack::Addresses;
@@ -14,21 +15,25 @@ use crate::bad_records::{
 use crate::support_faults::{Outcomes, World, good, record};
 
 const GOOD: &str = "FA001";
+const PALLIATIVE_CARE: &str = "SELECT count(*) FROM pathwaysdos.servicesgsds WHERE sdid = 14167";
 
-fn register(addresses: &Addresses, body: &Value) -> u32 {
+/// Id of a schema that the registry now has.
+pub(crate) fn register(addresses: &Addresses, body: &Value) -> u32 {
     let url = format!("{}/subjects/{}/versions", addresses.schema_registry_url, topics::unique("bad-input"));
     let answer = http::post(&url, "application/vnd.schemaregistry.v1+json", &body.to_string()).unwrap();
     assert_eq!(answer.status, 200, "{}", answer.body);
     serde_json::from_str::<Value>(&answer.body).unwrap()["id"].as_u64().unwrap().try_into().unwrap()
 }
 
+/// A schema of which every JSON object is a value.
+pub(crate) fn any_json() -> Value {
+    json!({"schemaType": "JSON", "schema": r#"{"$schema":"http://json-schema.org/draft-07/schema#","type":"object"}"#})
+}
+
 #[tokio::test]
 async fn each_bad_record_has_its_outcome_and_the_partition_goes_on() {
     let addresses = Addresses::from_env().unwrap();
-    let json_id = register(
-        &addresses,
-        &json!({"schemaType": "JSON", "schema": r#"{"$schema":"http://json-schema.org/draft-07/schema#","type":"object"}"#}),
-    );
+    let json_id = register(&addresses, &any_json());
     let avro_id = register(
         &addresses,
         &json!({"schema": r#"{"type":"record","name":"Event","fields":[{"name":"code","type":"string"}]}"#}),
@@ -40,6 +45,12 @@ async fn each_bad_record_has_its_outcome_and_the_partition_goes_on() {
     let world = World::bare(addresses, &[GOOD, CODE], 1).await;
     topics::create(&world.addresses, world.dosi.input_topic(), 1, &[("max.message.bytes", "2097152")]).await.unwrap();
     world.dosi.set_up().unwrap();
+    world
+        .execute(
+            "INSERT INTO pathwaysdos.servicesgsds (serviceid, sgid, sdid)
+             SELECT id, 360, 14167 FROM pathwaysdos.services WHERE odscode = 'FB001'",
+        )
+        .await;
     let interleaved: Vec<_> = (0..)
         .zip(&cases)
         .flat_map(|(number, case)| {
@@ -56,6 +67,9 @@ async fn each_bad_record_has_its_outcome_and_the_partition_goes_on() {
         check(&outcomes, offset, case, &world).await;
         assert_eq!(outcomes.outcome(0, offset + 1).field("outcome"), "UPDATED", "after {}", case.name);
     }
+    check_nulls(&outcomes, &cases);
+    check_correlation_id(&outcomes, &cases);
+    assert_eq!(world.value::<i64>(PALLIATIVE_CARE).await, 1, "a null UecServices leaves palliative care alone");
     let opening_times = opening_times_of(&outcomes, &cases);
     assert_eq!(opening_times.last(), Some(&json!("…[cut]")));
     check_metrics(&running, &outcomes, &cases);
@@ -170,9 +184,35 @@ fn check_value(letter: &dosi_tests::audit::Record, case: &Case, kept: &Kept) {
     }
 }
 
+/// Where the record of a case stands: a good event comes after each.
+fn offset_of(cases: &[Case], name: &str) -> i64 {
+    let index = cases.iter().position(|case| case.name == name).unwrap();
+    i64::try_from(2 * index).unwrap()
+}
+
+/// As if the fields were not there: an address that cannot be told and no opening times, and nothing else to complain of.
+fn check_nulls(outcomes: &Outcomes, cases: &[Case]) {
+    let offset = offset_of(cases, "null in every optional field");
+    let reports: Vec<_> = outcomes.audit.iter().filter(|record| record.field("source_offset") == offset).collect();
+    let keys: Vec<_> = reports.iter().map(|record| record.field("report_key").as_str().unwrap()).collect();
+    assert_eq!(keys, ["INVALID_POSTCODE", "BLANK_STANDARD_OPENINGS", "SERVICE_UPDATE", "CHANGE_EVENT_OUTCOME"]);
+    for name in ["organisation_name", "organisation_type", "organisation_status", "address_1", "city", "postcode"] {
+        assert_eq!(reports[0].field(name), &Value::Null, "{name}");
+    }
+    assert_eq!(reports[2].field("data_field_modified"), "cmstelephoneno");
+}
+
+/// One that is not text is replaced, not mended.
+fn check_correlation_id(outcomes: &Outcomes, cases: &[Case]) {
+    for name in ["a correlation id and a header that are not text", "a dead letter with headers that are not text"] {
+        let outcome = outcomes.outcome(0, offset_of(cases, name));
+        let id = uuid::Uuid::parse_str(outcome.field("correlation_id").as_str().unwrap());
+        assert_eq!(id.map(|id| id.get_version_num()), Ok(7), "{name}");
+    }
+}
+
 fn opening_times_of(outcomes: &Outcomes, cases: &[Case]) -> Vec<Value> {
-    let index = cases.iter().position(|case| case.name == "10,000 opening items").unwrap();
-    let report = outcomes.reports(0, i64::try_from(2 * index).unwrap(), "INVALID_OPEN_TIMES")[0];
+    let report = outcomes.reports(0, offset_of(cases, "10,000 opening items"), "INVALID_OPEN_TIMES")[0];
     let text = report.field("opening_times").as_str().unwrap();
     assert!(text.len() <= 32 * 1024, "{} bytes", text.len());
     serde_json::from_str(text).unwrap()
@@ -206,6 +246,37 @@ async fn check_for_personal_data(running: &Running, outcomes: &Outcomes, world: 
     }
     let archived = "SELECT count(*) FROM dos_integration.change_event_archive WHERE event LIKE '%Zebedee%'";
     assert_eq!(world.value::<i64>(archived).await, 0, "in the archive");
+}
+
+/// The client library panics on it. Such a record must not end the process, and its next owner's, and so on.
+#[tokio::test]
+async fn a_header_whose_name_is_not_text_is_left_out() {
+    let world = World::new(&[GOOD, CODE], 1).await;
+    let running = world.run();
+    let event = with(&json!({}));
+    let applied = [(&b"sequence-number"[..], &b"1"[..]), (&[0xff, b'x'], b"lost"), (b"correlation-id", b"kept")];
+    let rejected = [(&[0xc3][..], &b"lost"[..]), (b"correlation-id", b"kept, too"), (b"y", b"kept")];
+    for headers in [applied, rejected] {
+        let record = ByHand { key: CODE.as_bytes(), value: event.as_bytes(), headers: &headers };
+        by_hand::produce(&world.addresses, world.dosi.input_topic(), &record).unwrap();
+    }
+    world.produce(&[good(GOOD, 1, "0113 1")]).await;
+
+    let outcomes = world.outcomes().await;
+
+    let names = |offset| {
+        let outcome = outcomes.outcome(0, offset);
+        ["outcome", "correlation_id", "sequence_number"].map(|field| outcome.field(field).clone())
+    };
+    assert_eq!(names(0), [json!("UPDATED"), json!("kept"), json!(1)]);
+    assert_eq!(names(1)[0], "REJECTED");
+    assert_eq!(outcomes.outcome(0, 2).field("outcome"), "UPDATED");
+    let letter = outcomes.dead_letter(0, 1).unwrap();
+    assert_eq!((letter.header("y"), letter.header("correlation-id")), (Some("kept"), Some("kept, too")));
+    assert!(letter.headers.iter().all(|(_, value)| value != "lost"), "{:?}", letter.headers);
+    assert_eq!(running.log().matches("a header whose name is not UTF-8 is left out").count(), 2);
+    let ended = running.stop("TERM").unwrap();
+    assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
 }
 
 /// One large event must not stop all publishing.

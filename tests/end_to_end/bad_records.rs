@@ -102,7 +102,7 @@ fn headed(headers: &[(&str, &[u8])]) -> Record {
     Record { headers, ..good(CODE, 1, "0113 1") }
 }
 
-fn framed(id: u32, json: &str) -> Vec<u8> {
+pub(crate) fn framed(id: u32, json: &str) -> Vec<u8> {
     [&[0][..], &id.to_be_bytes(), json.as_bytes()].concat()
 }
 
@@ -191,6 +191,8 @@ pub(crate) fn fields_and_headers() -> Vec<Case> {
         Case::rejected("no sequence number", headed(&[]), &["Sequence number missing"]).numbered(Value::Null),
         sequence("sequence of letters", b"one"),
         sequence("empty sequence", b""),
+        sequence("sequence with a fraction", b"1.5"),
+        sequence("sequence with an exponent", b"1e3"),
         sequence("sequence beyond 64 bits", b"9223372036854775808"),
         sequence("sequence that is not text", &[0xff, b'1']),
         Case::rejected(
@@ -262,6 +264,7 @@ pub(crate) fn odd_events() -> Vec<Case> {
         outcome("staff, spelled twice", 5, &staffed, "UNCHANGED"),
         outcome("10,000 opening items", 6, &many, "UNCHANGED"),
         outcome("smaller than the last", 5, &with(&json!({})), "STALE"),
+        outcome("smallest of all", i64::MIN, &with(&json!({})), "STALE"),
         refused("a long address", &json!({"Address1": "x".repeat(600)}), "Value too long", "services.address"),
         refused("a NUL", &contact("1\u{0}2"), "Value has a NUL character", "services.publicphone"),
         refused("a long phone", &contact(&"1".repeat(256)), "Value too long", "services.publicphone"),
@@ -312,7 +315,8 @@ pub(crate) fn frames(json_id: u32, avro_id: u32) -> Vec<Case> {
             &["OrganisationTypeId not supported"],
         )
         .keeping(Kept::WithoutStaff(framed_text(&plain))),
-        Case::undecodable("an Avro frame", &framed(avro_id, &value), undecodable, Kept::Omitted("undecodable")),
+        // In Avro no field's name is spelled out: what looks harmless need not be.
+        Case::undecodable("an Avro frame", &framed(avro_id, &redacted), undecodable, Kept::Omitted("undecodable")),
         Case::undecodable("an unknown schema", &framed(0x7fff_fff0, &redacted), undecodable, Kept::AsItCame),
     ]
 }

@@ -56,11 +56,21 @@ impl Group {
 
     /// The committed offsets; a partition without one is missing.
     pub(crate) fn committed(&self) -> BTreeMap<i32, i64> {
+        self.committed_to(&self.consumer, self.ends().into_keys())
+    }
+
+    /// The committed offset of a partition once no transaction is under way that may move it: what a producer was told of a
+    /// commit may be ahead of what everybody sees.
+    pub(crate) fn committed_for_good(&self, partition: i32) -> Option<i64> {
+        self.committed_to(&self.reader, [partition]).remove(&partition)
+    }
+
+    fn committed_to(&self, consumer: &BaseConsumer, partitions: impl IntoIterator<Item = i32>) -> BTreeMap<i32, i64> {
         let mut list = TopicPartitionList::new();
-        for partition in self.ends().keys() {
-            list.add_partition(&self.topic, *partition);
+        for partition in partitions {
+            list.add_partition(&self.topic, partition);
         }
-        let committed = self.consumer.committed_offsets(list, TIMEOUT).unwrap();
+        let committed = consumer.committed_offsets(list, TIMEOUT).unwrap();
         let elements = committed.elements();
         let known = elements.iter().filter_map(|element| match element.offset() {
             Offset::Offset(offset) => Some((element.partition(), offset)),

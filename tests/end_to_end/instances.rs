@@ -8,6 +8,7 @@ use dosi_tests::program::Running;
 use crate::ending::{Ending, assert_same};
 use crate::golden::{Control, GoldenScene, cases, control};
 use crate::support::{PARTITIONS, Run, until};
+use crate::support_faults::{World, good};
 
 /// Small batches, so that there are many moments to be killed in.
 const BATCH_EVENTS: &str = "20";
@@ -74,6 +75,37 @@ async fn killed_between_the_first_batch_and_its_publication() {
     killed_when(|positions| positions.values().any(|(start, position)| start < position), landed).await;
 }
 
+/// Effects, position and outbox row are one: whichever of them is held up, a kill leaves none of the others.
+#[tokio::test]
+async fn killed_while_part_of_a_batch_is_held_up() {
+    let world = World::new(&["FA001"], 1).await;
+    let held_up = [
+        "SELECT FROM dos_integration.consumer_position FOR UPDATE",
+        "SELECT FROM pathwaysdos.services WHERE odscode = 'FA001' FOR UPDATE",
+        "LOCK TABLE dos_integration.change_event_archive",
+        "LOCK TABLE dos_integration.outbox",
+    ];
+    world.produce(&[good("FA001", 1, "0113 1")]).await;
+    for (sequence, hold) in (2..).zip(held_up) {
+        let running = world.run();
+        world.wait_until_settled().await;
+        let before = world.position(0).await;
+        world.execute(&format!("BEGIN; {hold}")).await;
+        world.produce(&[good("FA001", sequence, &format!("0113 {sequence}"))]).await;
+        let waiting =
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+        until("a batch waits", async || world.value::<i64>(waiting).await > 0).await;
+        drop(running);
+        world.execute("COMMIT").await;
+        assert_eq!(world.position(0).await, before, "{hold}");
+    }
+    let _running = world.run();
+    let outcomes = world.outcomes().await;
+    assert_eq!((outcomes.count("UPDATED"), outcomes.dead_letters.len()), (5, 0));
+    let entries = "SELECT count(*) FROM pathwaysdos.servicehistories, json_object_keys(history::json) AS entry";
+    assert_eq!(world.value::<i64>(entries).await, 5, "each event leaves one entry of history");
+}
+
 /// Start and position of each partition that has a row.
 type Positions = BTreeMap<i32, (i64, i64)>;
 
@@ -138,7 +170,7 @@ async fn assert_unfinished(run: &Run, partitions: &[i32]) {
 }
 
 async fn finish(control: &Control, run: &Run, stays: &mut Running) {
-    run.wait_until_published(stays);
+    run.wait_until_published(stays).await;
     let all = i64::try_from(control.ending.events.len()).unwrap();
     assert_eq!(run.applied().await, all);
     // Rows that are published are cleared from time to time.

@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 
 use dosi_tests::dos::{self, Dos};
 use dosi_tests::program::{Dosi, Running};
-use dosi_tests::stack::{Addresses, Durability, Kafka, Postgres, signal};
+use dosi_tests::stack::{Addresses, Durability, Kafka, Postgres, free_port, signal};
 use dosi_tests::topics::Record;
 
-use crate::support_faults::{World, good, until, wait_until_not_ready, wait_until_ready};
+use crate::bad_input::{any_json, register};
+use crate::bad_records::framed;
+use crate::support_faults::{World, good, pass_on, profile, record, until, wait_until_not_ready, wait_until_ready};
 
 const CODES: [&str; 4] = ["FA001", "FA002", "FA003", "FA004"];
 
@@ -119,6 +121,61 @@ async fn a_broker_that_goes_away_delays_the_audit_only() {
     assert_eq!((outcomes.count("UPDATED"), outcomes.dead_letters.len()), (64, 0));
     let broker = kafka.pid(1).unwrap().to_string();
     leaves_while_frozen(running, &world, &[broker]).await;
+}
+
+#[tokio::test]
+async fn a_registry_that_goes_away_holds_up_what_needs_it() {
+    let mut world = World::new(&CODES, 2).await;
+    let id = register(&world.addresses, &any_json());
+    let port = free_port().unwrap();
+    let (authority, path) = world.addresses.schema_registry_url.trim_start_matches("http://").split_once('/').unwrap();
+    let authority = authority.to_owned();
+    world.dosi = world.dosi.with("DOSI_SCHEMA_REGISTRY_URL", &format!("http://127.0.0.1:{port}/{path}"));
+    let passing = pass_on(port, authority.clone()).await;
+    // What passes on is a task of this test: it must not be held up by waiting.
+    let running = world.dosi.start(&["run"]).unwrap();
+    wait_until_ready(&running).await;
+    passing.abort();
+    assert!(passing.await.unwrap_err().is_cancelled());
+    let value = framed(id, &profile(CODES[0], "0113 1").to_string());
+    let needing = Record { partition: Some(0), ..record(CODES[0], 1, value) };
+    let behind = Record { partition: Some(0), ..good(CODES[1], 1, "0113 1") };
+    let beside = Record { partition: Some(1), ..good(CODES[2], 1, "0113 1") };
+    world.produce(&[needing, behind, beside]).await;
+
+    wait_until_not_ready(&running, "registry: ").await;
+    world.wait_for_phone(CODES[2], "01131").await;
+    assert_eq!((world.phone(CODES[0]).await, world.phone(CODES[1]).await), (None, None));
+    let _passing = pass_on(port, authority).await;
+    wait_until_ready(&running).await;
+    let outcomes = world.outcomes().await;
+    assert_eq!((outcomes.count("UPDATED"), outcomes.dead_letters.len()), (3, 0));
+}
+
+/// The publisher alone meets it, and no lane has anything to apply that would say when it is over.
+#[tokio::test]
+async fn what_the_publisher_cannot_read_is_told_until_it_can() {
+    let world = World::new(&CODES[..1], 1).await;
+    world.produce(&[good(CODES[0], 1, "0113 1")]).await;
+    let running = world.run();
+    world.wait_until_settled().await;
+    assert_eq!(running.stop("TERM").unwrap().status.code(), Some(0));
+    // A batch that was applied and not published by a newer dosi, as one that replaces it again finds it.
+    world.produce(&[good(CODES[0], 2, "0113 2")]).await;
+    world
+        .execute(
+            "UPDATE dos_integration.consumer_position SET position = 2;
+             INSERT INTO dos_integration.outbox (topic, partition, start_position, end_position, events, payload)
+             SELECT topic, partition, 1, 2, 1, '\\xff0000' FROM dos_integration.consumer_position",
+        )
+        .await;
+    let running = world.dosi.start(&["run"]).unwrap();
+    wait_until_not_ready(&running, "outbox payload of an unknown version").await;
+    assert_eq!(world.group_offset(0), Some(1));
+
+    world.execute("UPDATE dos_integration.outbox SET payload = '\\x010000'").await;
+    until("it is published", async || world.group_offset(0) == Some(2)).await;
+    wait_until_ready(&running).await;
 }
 
 /// SIGTERM while a part hangs with work under way: exit 0 within 10 s, whatever does not answer.

@@ -236,6 +236,45 @@ async fn a_topic_that_is_deleted_ends_the_process() {
     assert_eq!(world.phone("FA001").await.as_deref(), Some("01131"));
 }
 
+/// The position in the database decides, whatever the lane believes: behind, commits were lost; ahead, another one was here.
+#[tokio::test]
+async fn a_position_that_was_moved_is_gone_on_from() {
+    let world = World::new(&CODES, 1).await;
+    let event = |code, sequence: i64| good(code, sequence, &format!("0113 {sequence}"));
+    world.produce(&[event("FA001", 1), event("FA002", 1)]).await;
+    let running = world.run();
+    world.wait_until_settled().await;
+    world
+        .execute(
+            "UPDATE pathwaysdos.services SET publicphone = NULL WHERE odscode = 'FA002';
+             DELETE FROM dos_integration.accepted_sequence WHERE ods_code = 'FA002';
+             UPDATE dos_integration.consumer_position SET position = 1",
+        )
+        .await;
+    world.produce(&[event("FA001", 2)]).await;
+    world.wait_until_settled().await;
+    assert_eq!(world.phone("FA002").await.as_deref(), Some("01131"), "applied again");
+
+    // Applied by another one, which had nothing to say of it.
+    world
+        .execute(
+            "UPDATE dos_integration.consumer_position SET position = 4;
+             INSERT INTO dos_integration.outbox (topic, partition, start_position, end_position, events, payload)
+             SELECT topic, partition, 3, 4, 1, '\\x010000' FROM dos_integration.consumer_position",
+        )
+        .await;
+    world.produce(&[event("FA002", 2), event("FA001", 3)]).await;
+    world.wait_until_settled().await;
+    assert_eq!(world.phone("FA001").await.as_deref(), Some("01133"));
+    assert_eq!(world.phone("FA002").await.as_deref(), Some("01131"), "not applied once more");
+    assert!(running.metric("dosi_fenced_batches_total").unwrap() >= Some(2.0));
+    let read = dosi_tests::audit::read(&world.addresses, &[world.dosi.audit_topic()]).unwrap();
+    let outcomes = read.iter().filter(|record| record.field("report_key") == "CHANGE_EVENT_OUTCOME");
+    let mut told: Vec<_> = outcomes.map(|record| record.field("source_offset").as_i64().unwrap()).collect();
+    told.sort_unstable();
+    assert_eq!(told, [0, 1, 2, 4], "each once");
+}
+
 /// Between the first commit in the database and the first one in Kafka nothing was applied yet.
 #[tokio::test]
 async fn a_beginning_that_broke_off_is_made_again() {

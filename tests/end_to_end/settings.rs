@@ -12,7 +12,7 @@ use dosi_tests::{audit, http, topics};
 use flate2::{Compression, write::GzEncoder};
 use serde_json::json;
 
-use crate::support_faults::{World, assert_one_line, good, profile, wait_until_not_ready, wait_until_ready};
+use crate::support_faults::{World, assert_one_line, good, pass_on, profile, wait_until_not_ready, wait_until_ready};
 
 /// Every setting with a value that it does not take.
 const WRONG: [(&str, &str); 24] = [
@@ -102,6 +102,9 @@ fn a_wrong_setting_is_named_and_nothing_is_started() {
         let flag = format!("--{}={value}", name.trim_start_matches("DOSI_").to_lowercase().replace('_', "-"));
         assert_one_line(&nowhere().without(name).run(&["run", &flag]).unwrap(), 2, &[name]);
     }
+    // Nothing is as good as not set: only what is wrong is named.
+    let nothing = WRONG.iter().fold(nowhere(), |dosi, (name, _)| dosi.with(name, ""));
+    assert_one_line(&nothing.with("DOSI_LOG_FORMAT", "xml").run(&["run"]).unwrap(), 2, &["DOSI_LOG_FORMAT"]);
     let same = nowhere().with("DOSI_AUDIT_TOPIC", "t").with("DOSI_DEAD_LETTER_TOPIC", "t").run(&["run"]).unwrap();
     assert_one_line(&same, 2, &["DOSI_AUDIT_TOPIC"]);
     for (arguments, naming) in [
@@ -241,36 +244,39 @@ async fn parts_that_come_late_are_waited_for() {
     assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
 }
 
-/// Passes connections on to another address.
-async fn pass_on(port: u16, to: String) -> tokio::task::JoinHandle<()> {
-    let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.unwrap();
-    tokio::spawn(async move {
-        while let Ok((mut near, _)) = listener.accept().await {
-            let to = to.clone();
-            tokio::spawn(async move {
-                let mut far = tokio::net::TcpStream::connect(&to).await.unwrap();
-                // Either side may end it.
-                let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
-            });
-        }
-    })
-}
-
 /// Side by side, as each takes its 30 s.
-#[test]
-fn commands_give_up_after_30_seconds() {
+#[tokio::test]
+async fn commands_give_up_after_30_seconds() {
     let scratch = Scratch::new("settings").unwrap();
     let file = scratch.path().join("events.jsonl").display().to_string();
     fs::write(&file, "").unwrap();
-    let began = Instant::now();
-    let commands: [&[&str]; 4] = [&["migrate"], &["topics"], &["publish", &file], &["position", "show"]];
+    let world = World::new(&[], 1).await;
+    let without_registry = || world.dosi.clone().with("DOSI_SCHEMA_REGISTRY_URL", "http://127.0.0.1:1");
+    let without_database = || world.dosi.clone().with("DOSI_DATABASE_URL", "postgres://me@127.0.0.1:1/dos");
+    let show = ["position", "show"];
+    let set = ["position", "set", "--partition", "0", "--offset", "0", "--reason", "r"];
+    let commands: [(Dosi, &[&str]); 9] = [
+        (nowhere(), &["migrate"]),
+        (nowhere(), &["topics"]),
+        (nowhere(), &["publish", &file]),
+        (nowhere(), &show),
+        (nowhere(), &set),
+        (without_registry(), &["topics"]),
+        (without_registry(), &set),
+        (without_database(), &show),
+        (without_database(), &set),
+    ];
     std::thread::scope(|scope| {
-        for command in commands {
-            scope.spawn(move || assert_one_line(&nowhere().run(command).unwrap(), 1, &[]));
+        for (dosi, command) in commands {
+            scope.spawn(move || {
+                let began = Instant::now();
+                assert_one_line(&dosi.run(command).unwrap(), 1, &[]);
+                let elapsed = began.elapsed();
+                let expected = Duration::from_secs(25)..Duration::from_secs(45);
+                assert!(expected.contains(&elapsed), "{command:?}: {elapsed:?}");
+            });
         }
     });
-    let elapsed = began.elapsed();
-    assert!((Duration::from_secs(25)..Duration::from_secs(45)).contains(&elapsed), "{elapsed:?}");
 }
 
 #[tokio::test]
@@ -281,6 +287,13 @@ async fn set_up_again_beside_a_running_instance_disturbs_nothing() {
     assert!(world.dosi.done(&["migrate"]).unwrap().contains("(0 migrations applied)"));
     let topics = world.dosi.done(&["topics"]).unwrap();
     assert!(!topics.contains("created") && topics.matches("exists").count() == 4, "{topics}");
+    let subject = format!("{}-value", world.dosi.audit_topic());
+    let rule = format!("{}/config/{subject}", world.addresses.schema_registry_url);
+    let media = "application/vnd.schemaregistry.v1+json";
+    assert_eq!(http::put(&rule, media, r#"{"compatibility":"FULL"}"#).unwrap().status, 200);
+    let topics = world.dosi.done(&["topics"]).unwrap();
+    assert!(topics.contains("left as it is: compatibility is FULL, not BACKWARD"), "{topics}");
+    assert!(http::get(&rule).unwrap().body.contains(r#""FULL""#), "a rule that is there is not changed");
     let differing = world.dosi.clone().with("DOSI_TOPIC_PARTITIONS", "3").done(&["topics"]).unwrap();
     assert!(differing.contains("left as it is: partitions is 1, not 3"), "{differing}");
     world.produce(&[good("FA001", 2, "0113 2")]).await;

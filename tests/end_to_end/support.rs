@@ -2,6 +2,7 @@
 //!
 //! Because they share the input topic, their audit records carry the same ids.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use dosi_tests::dos::Dos;
@@ -77,10 +78,45 @@ impl Run {
         self.dos.client().query_one(count, &[]).await.unwrap().get(0)
     }
 
-    /// Returns when everything is published; `instance` must live until then.
-    pub(crate) fn wait_until_published(&self, instance: &mut Running) {
+    /// Returns when everything is published; `instance` must live until then. All the while an outbox row stands for
+    /// whatever is applied and not published.
+    pub(crate) async fn wait_until_published(&self, instance: &mut Running) {
         let ends = self.group.ends();
-        instance.wait_until(|| self.group.committed() == ends).unwrap();
+        let deadline = Instant::now() + WITHIN;
+        loop {
+            // The database first: what is published meanwhile may be cleared meanwhile.
+            let applied = self.outbox().await;
+            let committed = self.group.committed();
+            for (partition, (position, rows)) in applied {
+                let covers = |next: i64, row: &(i64, i64)| if row.0 <= next { next.max(row.1) } else { next };
+                let is_covered = |published: Option<i64>| {
+                    published.is_none_or(|published| rows.iter().fold(published, covers) >= position)
+                };
+                if !is_covered(committed.get(&partition).copied()) {
+                    let published = self.group.committed_for_good(partition);
+                    assert!(is_covered(published), "partition {partition}: {published:?} to {position}, rows {rows:?}");
+                }
+            }
+            if committed == ends {
+                return;
+            }
+            assert!(instance.is_running().unwrap(), "{}", instance.log());
+            assert!(Instant::now() < deadline, "not published in {WITHIN:?}:\n{}", instance.log());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Position and outbox rows, in order, of each partition at one moment.
+    async fn outbox(&self) -> BTreeMap<i32, (i64, Vec<(i64, i64)>)> {
+        let read = "SELECT p.partition, p.position, o.start_position, o.end_position
+            FROM dos_integration.consumer_position AS p LEFT JOIN dos_integration.outbox AS o USING (topic, partition)
+            ORDER BY p.partition, o.start_position";
+        let mut partitions: BTreeMap<i32, (i64, Vec<(i64, i64)>)> = BTreeMap::new();
+        for row in self.dos.client().query(read, &[]).await.unwrap() {
+            let (_, rows) = partitions.entry(row.get(0)).or_insert_with(|| (row.get(1), Vec::new()));
+            rows.extend(row.get::<_, Option<i64>>(2).map(|start| (start, row.get(3))));
+        }
+        partitions
     }
 }
 

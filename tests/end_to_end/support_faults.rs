@@ -283,3 +283,19 @@ pub(crate) fn record(code: &str, sequence: i64, value: impl Into<Vec<u8>>) -> In
 pub(crate) fn good(code: &str, sequence: i64, phone: &str) -> Input {
     record(code, sequence, planted::with_staff(&profile(code, phone).to_string()))
 }
+
+/// Passes connections on to another address; no more of them, and none that is open, once the task is aborted.
+pub(crate) async fn pass_on(port: u16, to: String) -> tokio::task::JoinHandle<()> {
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+    tokio::spawn(async move {
+        let mut connections = tokio::task::JoinSet::new();
+        while let Ok((mut near, _)) = listener.accept().await {
+            let to = to.clone();
+            connections.spawn(async move {
+                let mut far = tokio::net::TcpStream::connect(&to).await.unwrap();
+                // Either side may end it.
+                let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            });
+        }
+    })
+}

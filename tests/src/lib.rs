@@ -7,11 +7,13 @@
 //! - [`golden_form`]: services, locations and events in the JSON form of the golden cases
 //! - [`dos`]: DoS databases: made, loaded from that form, and read back into it
 //! - [`topics`]: topics made and events produced
+//! - [`by_hand`]: a record that no client library sends
 //! - [`audit`]: topics read back with a client that is not the one dosi writes with
 //! - [`http`]: GET and POST, nothing more
 //! - [`planted`]: personal data and secrets that are planted, and the search for them in all that dosi leaves behind
 
 pub mod audit;
+pub mod by_hand;
 pub mod dos;
 pub mod golden_form;
 pub mod http;

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use crate::dos::roles;
-use crate::stack::{Addresses, Part, Scratch, bound_to_parent, free_port};
+use crate::stack::{Addresses, Part, Scratch, bound_to_parent, free_port, signal};
 use crate::topics;
 use crate::{http, planted};
 
@@ -96,9 +98,21 @@ impl Dosi {
         self.setting("DOSI_DEAD_LETTER_TOPIC")
     }
 
-    /// Runs a command to its end, however it ends; a migration is followed by the grants that an administrator then gives.
+    /// Runs a command to its end, however it ends; one that has not ended after two minutes is killed. A migration is followed
+    /// by the grants that an administrator then gives.
     pub fn run(&self, arguments: &[&str]) -> Result<Ended> {
-        let output = self.command(arguments)?.stdin(Stdio::null()).output().context("failed to run dosi")?;
+        let mut command = self.command(arguments)?;
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().context("failed to run dosi")?;
+        let process = child.id().to_string();
+        let (ended, has_ended) = mpsc::channel::<()>();
+        thread::spawn(move || {
+            if has_ended.recv_timeout(COMMAND_WITHIN) == Err(RecvTimeoutError::Timeout) {
+                signal("KILL", &process);
+            }
+        });
+        let output = child.wait_with_output().context("failed to run dosi")?;
+        drop(ended);
         let ended = Ended {
             status: output.status,
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

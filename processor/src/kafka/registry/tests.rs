@@ -122,6 +122,7 @@ async fn an_answer_is_waited_for_or_needs_a_person() {
 async fn a_schema_that_is_not_compatible_is_refused() {
     let (registry, _) = registry(StatusCode::NOT_FOUND).await;
     let error = registry.audit_schema_id("dos.audit").await.unwrap_err();
-    assert!(error.to_string().contains("incompatible"), "{error}");
+    let told = error.to_string();
+    assert!(told.contains("subject dos.audit-value") && told.contains("incompatible"), "{told}");
     assert!(matches!(Failure::from(error), Failure::Setup(_)));
 }
