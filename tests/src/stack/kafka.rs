@@ -154,7 +154,7 @@ impl Node {
     }
 
     fn format(&mut self, class_path: &str) -> Result<()> {
-        let mut command = java(class_path, &["-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool"]);
+        let mut command = self.java(class_path, &["-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool"]);
         command.args(["format", "-t", CLUSTER_ID, "-c", &self.file("server.properties")]);
         self.formatting = Some(Part::start("Kafka's StorageTool", command, self.file("format.log").as_ref())?);
         Ok(())
@@ -164,17 +164,21 @@ impl Node {
         if let Some(formatting) = self.formatting.take() {
             formatting.finish()?;
         }
-        let mut command = java(class_path, &["-Xmx512m", "kafka.Kafka"]);
+        let mut command = self.java(class_path, &["-Xmx512m", "kafka.Kafka"]);
         command.arg(self.file("server.properties"));
         self.part = Some(Part::start("Kafka", command, self.file("broker.log").as_ref())?);
         Ok(())
     }
-}
 
-fn java(class_path: &str, arguments: &[&str]) -> Command {
-    let mut command = bound_to_parent("KILL", "java");
-    command.args(["-XX:-UsePerfData", "-cp", class_path]).args(arguments);
-    command
+    fn java(&self, class_path: &str, arguments: &[&str]) -> Command {
+        let mut command = bound_to_parent("KILL", "java");
+        command
+            .args(["-XX:-UsePerfData", "-cp", class_path])
+            // Kafka unpacks a library of its compression there; a broker that is killed leaves it behind.
+            .arg(format!("-Djava.io.tmpdir={}", self.scratch.path().display()))
+            .args(arguments);
+        command
+    }
 }
 
 fn brokers_known_to(address: &str) -> Option<usize> {
