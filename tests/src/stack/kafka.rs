@@ -181,7 +181,7 @@ impl Node {
     }
 
     fn format(&mut self, class_path: &str, more: &[String]) -> Result<()> {
-        let mut command = java(class_path, &["-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool"]);
+        let mut command = self.java(class_path, &["-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool"]);
         command.args(["format", "-t", CLUSTER_ID, "-c", &self.file("server.properties")]).args(more);
         self.formatting = Some(Part::start("Kafka's StorageTool", command, self.file("format.log").as_ref())?);
         Ok(())
@@ -191,10 +191,17 @@ impl Node {
         if let Some(formatting) = self.formatting.take() {
             formatting.finish()?;
         }
-        let mut command = java(class_path, &["-Xmx512m", "kafka.Kafka"]);
+        let mut command = self.java(class_path, &["-Xmx512m", "kafka.Kafka"]);
         command.arg(self.file("server.properties"));
         self.part = Some(Part::start("Kafka", command, self.file("broker.log").as_ref())?);
         Ok(())
+    }
+
+    fn java(&self, class_path: &str, arguments: &[&str]) -> Command {
+        let mut command = java(class_path, &[]);
+        // Kafka unpacks a library of its compression there; a broker that is killed leaves it behind.
+        command.arg(format!("-Djava.io.tmpdir={}", self.scratch.path().display())).args(arguments);
+        command
     }
 }
 
