@@ -10,8 +10,9 @@
 //! - [`audit_totals`]: what became of all events
 
 pub mod audit_totals;
-pub mod country;
 pub mod metrics;
 pub mod scene;
 pub mod story;
 pub mod table;
+
+pub use dosi_tests::country;

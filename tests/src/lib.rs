@@ -8,12 +8,18 @@
 //! - [`dos`]: DoS databases: made, loaded from that form, and read back into it
 //! - [`topics`]: topics made and events produced
 //! - [`audit`]: topics read back with a client that is not the one dosi writes with
+//! - [`group`]: where a group and the log of its topic stand
+//! - [`country`]: a made-up country of any size: what DoS holds and what NHS.uk sends
+//! - [`serial`]: what the core makes of events one after the other, to hold a run against
 //! - [`http`]: GET and POST, nothing more
 
 pub mod audit;
+pub mod country;
 pub mod dos;
 pub mod golden_form;
+pub mod group;
 pub mod http;
 pub mod program;
+pub mod serial;
 pub mod stack;
 pub mod topics;
