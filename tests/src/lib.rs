@@ -11,9 +11,11 @@
 //! - [`group`]: where a group and the log of its topic stand
 //! - [`country`]: a made-up country of any size: what DoS holds and what NHS.uk sends
 //! - [`serial`]: what the core makes of events one after the other, to hold a run against
+//! - [`chaos`]: the fault harness
 //! - [`http`]: GET and POST, nothing more
 
 pub mod audit;
+pub mod chaos;
 pub mod country;
 pub mod dos;
 pub mod golden_form;

@@ -82,7 +82,7 @@ pub async fn produce(addresses: &Addresses, topic: &str, records: &[Record]) -> 
     Ok(())
 }
 
-fn future_record<'a>(topic: &'a str, record: &'a Record) -> FutureRecord<'a, [u8], [u8]> {
+pub(crate) fn future_record<'a>(topic: &'a str, record: &'a Record) -> FutureRecord<'a, [u8], [u8]> {
     let headers = record
         .headers
         .iter()

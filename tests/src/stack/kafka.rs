@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -31,21 +32,33 @@ struct Node {
     id: usize,
     broker_port: u16,
     controller_port: u16,
+    listeners: Vec<Listener>,
     scratch: Scratch,
+}
+
+/// A further listener of a node, for clients that come by another way: it advertises a port that someone else (a proxy)
+/// listens on.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Capital letters.
+    pub name: String,
+    pub port: u16,
+    pub advertised_port: u16,
 }
 
 impl Kafka {
     /// Starts a cluster and returns when all its brokers know each other.
     pub fn start(nodes: u16) -> Result<Self> {
-        let mut kafka = Self::prepare(&Installed::find()?, nodes)?;
+        let mut kafka = Self::prepare(&Installed::find()?, vec![Vec::new(); nodes.into()])?;
         kafka.launch()?;
         kafka.wait_until_ready()?;
         Ok(kafka)
     }
 
     /// Writes the settings and sets the formatting of the log directories off without waiting for it.
-    pub(super) fn prepare(installed: &Installed, nodes: u16) -> Result<Self> {
-        let nodes = (1..=usize::from(nodes)).map(Node::new).collect::<Result<_>>()?;
+    /// One node for each list of further listeners.
+    pub(super) fn prepare(installed: &Installed, listeners: Vec<Vec<Listener>>) -> Result<Self> {
+        let nodes = (1..).zip(listeners).map(|(id, listeners)| Node::new(id, listeners)).collect::<Result<_>>()?;
         let mut kafka = Self { nodes, class_path: installed.class_path() };
         let settings: Vec<_> = kafka.nodes.iter().map(|node| kafka.settings(node)).collect();
         for (node, settings) in kafka.nodes.iter_mut().zip(settings) {
@@ -86,9 +99,24 @@ impl Kafka {
 
     /// Starts a node again after [`Self::stop_node`].
     pub fn start_node(&mut self, id: usize) -> Result<()> {
-        let class_path = self.class_path.clone();
-        self.node(id)?.launch(&class_path)?;
+        self.launch_node(id)?;
         self.wait_until_ready()
+    }
+
+    /// As [`Self::start_node`], without waiting for it.
+    pub fn launch_node(&mut self, id: usize) -> Result<()> {
+        let class_path = self.class_path.clone();
+        self.node(id)?.launch(&class_path)
+    }
+
+    /// Numbers of all nodes.
+    pub fn nodes(&self) -> std::ops::RangeInclusive<usize> {
+        1..=self.nodes.len()
+    }
+
+    /// What each node has logged since it was last started.
+    pub fn log_files(&self) -> Vec<PathBuf> {
+        self.nodes.iter().map(|node| node.file("broker.log").into()).collect()
     }
 
     /// Process id of a node that runs, to stop and continue it.
@@ -106,14 +134,19 @@ impl Kafka {
         let voters: Vec<_> =
             self.nodes.iter().map(|node| format!("{}@127.0.0.1:{}", node.id, node.controller_port)).collect();
         let Node { id, broker_port, controller_port, .. } = node;
+        let further = |each: &dyn Fn(&Listener) -> String| node.listeners.iter().map(each).collect::<String>();
+        let bound = further(&|listener| format!(",{}://127.0.0.1:{}", listener.name, listener.port));
+        let advertised = further(&|listener| format!(",{}://127.0.0.1:{}", listener.name, listener.advertised_port));
+        let protocols = further(&|listener| format!(",{}:PLAINTEXT", listener.name));
         [
             "process.roles=broker,controller".to_owned(),
             format!("node.id={id}"),
             format!("controller.quorum.voters={}", voters.join(",")),
-            format!("listeners=PLAINTEXT://127.0.0.1:{broker_port},CONTROLLER://127.0.0.1:{controller_port}"),
-            format!("advertised.listeners=PLAINTEXT://127.0.0.1:{broker_port}"),
+            format!("listeners=PLAINTEXT://127.0.0.1:{broker_port},CONTROLLER://127.0.0.1:{controller_port}{bound}"),
+            format!("advertised.listeners=PLAINTEXT://127.0.0.1:{broker_port}{advertised}"),
+            "inter.broker.listener.name=PLAINTEXT".to_owned(),
             "controller.listener.names=CONTROLLER".to_owned(),
-            "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned(),
+            format!("listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}"),
             format!("log.dirs={}", node.file("log")),
             format!("default.replication.factor={replicas}"),
             format!("min.insync.replicas={in_sync}"),
@@ -134,13 +167,14 @@ impl Kafka {
 }
 
 impl Node {
-    fn new(id: usize) -> Result<Self> {
+    fn new(id: usize, listeners: Vec<Listener>) -> Result<Self> {
         Ok(Self {
             part: None,
             formatting: None,
             id,
             broker_port: free_port()?,
             controller_port: free_port()?,
+            listeners,
             scratch: Scratch::new("kafka")?,
         })
     }
