@@ -1,4 +1,6 @@
-//! `with-stack [--synced] [--] COMMAND…`: runs a command with PostgreSQL, Kafka and the schema registry around it.
+//! `with-stack [--synced | --bare] [--] COMMAND…`: runs a command with PostgreSQL, Kafka and the schema registry around it.
+//!
+//! `--bare`: without them, for a command that starts its own; it still ends with this program, and its scratch with it.
 
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{ExitCode, ExitStatus};
@@ -6,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use dosi_tests::dos;
-use dosi_tests::stack::{Durability, Scratch, Settings, Stack, bound_to_parent, give_up, signal};
+use dosi_tests::stack::{Addresses, Durability, Scratch, Settings, Stack, bound_to_parent, give_up, signal};
 use tokio::process::Child;
 use tokio::signal::unix::{SignalKind, signal as listen};
 use tokio::sync::watch;
@@ -29,25 +31,28 @@ async fn main() -> ExitCode {
 
 async fn run() -> Result<ExitCode> {
     let mut arguments: Vec<_> = std::env::args_os().skip(1).collect();
-    let synced = arguments.first().is_some_and(|first| first == "--synced");
-    arguments.drain(..usize::from(synced));
+    let mut takes = |option: &str| {
+        let given = arguments.first().is_some_and(|first| first == option);
+        arguments.drain(..usize::from(given));
+        given
+    };
+    let (synced, bare) = (takes("--synced"), takes("--bare"));
     arguments.drain(..usize::from(arguments.first().is_some_and(|first| first == "--")));
-    let (program, rest) = arguments.split_first().context("usage: with-stack [--synced] [--] COMMAND…")?;
+    let (program, rest) = arguments.split_first().context("usage: with-stack [--synced | --bare] [--] COMMAND…")?;
 
     // From here on a signal waits until it is asked for, so that it cannot leave half a stack behind.
     let mut signalled = listen_for_signals()?;
-    eprintln!("starting PostgreSQL, Kafka and the schema registry");
-    let durability = if synced { Durability::Synced } else { Durability::Unsynced };
     let scratch = Scratch::new("stack")?;
-    let stack = match Stack::start(&Settings { durability, kafka_nodes: 1 }) {
+    // Lives until the command has ended.
+    let stack = match start(synced, bare).await {
         Err(_) if signalled.has_changed()? => return Ok(ExitCode::from(signalled.borrow().1)),
         started => started?,
     };
-    dos::make_empty_template(&stack.addresses()).await?;
 
     // A group of its own: Ctrl-C comes here alone and is passed on to all of it.
     let mut command = bound_to_parent("KILL", program);
-    command.args(rest).envs(stack.addresses().to_env()).envs([scratch.to_env()]).process_group(0);
+    let addresses = stack.as_ref().map(Stack::addresses);
+    command.args(rest).envs(addresses.iter().flat_map(Addresses::to_env)).envs([scratch.to_env()]).process_group(0);
     let mut child = tokio::process::Command::from(command).spawn().context("failed to start the command")?;
     let status = tokio::select! {
         status = child.wait() => status?,
@@ -59,6 +64,17 @@ async fn run() -> Result<ExitCode> {
         }
     };
     Ok(exit_code(status))
+}
+
+async fn start(synced: bool, bare: bool) -> Result<Option<Stack>> {
+    if bare {
+        return Ok(None);
+    }
+    eprintln!("starting PostgreSQL, Kafka and the schema registry");
+    let durability = if synced { Durability::Synced } else { Durability::Unsynced };
+    let stack = Stack::start(&Settings { durability, kafka_nodes: 1 })?;
+    dos::make_empty_template(&stack.addresses()).await?;
+    Ok(Some(stack))
 }
 
 async fn end(child: &mut Child, name: &str) {

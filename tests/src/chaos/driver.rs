@@ -81,7 +81,9 @@ impl<'a> Driver<'a> {
         for planned in &plan.faults {
             if planned.calm_before {
                 self.mend_all()?;
+                self.say("everything is mended");
                 self.wait_until_caught_up(CALM_BEHIND)?;
+                self.say("dosi has caught up");
             }
             let due = Instant::now() + planned.gap;
             while Instant::now() < due || !self.is_free(planned) {
@@ -96,7 +98,7 @@ impl<'a> Driver<'a> {
     }
 
     fn begin(&mut self, planned: &Planned) -> Result<()> {
-        self.say(planned.kind.name(), planned.hold);
+        self.say(&format!("{} ({:.1} s)", planned.kind.name(), planned.hold.as_secs_f64()));
         match self.inflict(planned)? {
             Some(undo) => self.active.push(Active { planned: *planned, until: Instant::now() + planned.hold, undo }),
             None => *self.tally.without_effect.entry(planned.kind).or_default() += 1,
@@ -104,8 +106,8 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    fn say(&self, what: &str, hold: Duration) {
-        eprintln!("{:7.1} s  {what} ({:.1} s)", self.began.elapsed().as_secs_f64(), hold.as_secs_f64());
+    fn say(&self, what: &str) {
+        eprintln!("{:7.1} s  {what}", self.began.elapsed().as_secs_f64());
     }
 
     /// A death whose takeover is measured comes alone and stays alone.
@@ -188,15 +190,17 @@ impl<'a> Driver<'a> {
     /// Everything mended, no more events, dosi caught up and ended.
     fn finish(&mut self) -> Result<()> {
         self.mend_all()?;
+        self.say("everything is mended");
         self.world.stop_input()?;
-        eprintln!("{:7.1} s  the last event", self.began.elapsed().as_secs_f64());
-        // No `tick` finds that producing has ended on its own from here on.
+        self.say("the last event is in the topic");
         self.wait_until_caught_up(0)?;
+        self.say("dosi has caught up");
         self.world.instances.iter_mut().for_each(super::instance::Instance::terminate);
         let deadline = Instant::now() + STOPS_WITHIN;
         while !self.world.instances.iter().all(super::instance::Instance::is_down) && Instant::now() < deadline {
             self.tick()?;
         }
+        self.say("dosi has ended");
         Ok(())
     }
 }

@@ -141,7 +141,8 @@ impl Driver<'_> {
 
     /// All of dosi's sessions, or those of one instance.
     fn terminate_sessions(&self, pick: u64) -> Result<Option<Undo>> {
-        let whose = if pick.is_multiple_of(2) { "dosi-%".to_owned() } else { format!("dosi-{}", INSTANCES[among(pick, 2)]) };
+        let whose =
+            if pick.is_multiple_of(2) { "dosi-%".to_owned() } else { format!("dosi-{}", INSTANCES[among(pick, 2)]) };
         let terminate = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name LIKE $1";
         let ended: i64 = self.runtime.block_on(async {
             let dos = Dos::open(&self.world.database_url).await?;
@@ -194,7 +195,8 @@ impl Driver<'_> {
         // Two times of three one instance alone.
         let hit = |number: usize| pick.is_multiple_of(3) || number == among(pick / 3, 2);
         let numbered = self.parts.networks.iter().enumerate();
-        let proxies: Vec<_> = numbered.filter(|(number, _)| hit(*number)).flat_map(|(_, network)| of(network)).collect();
+        let proxies: Vec<_> =
+            numbered.filter(|(number, _)| hit(*number)).flat_map(|(_, network)| of(network)).collect();
         let weather = match planned.kind {
             Kind::DatabaseCut | Kind::BrokersCut => {
                 proxies.iter().for_each(|proxy| proxy.cut());
@@ -211,7 +213,11 @@ impl Driver<'_> {
             _ => Weather { passage: Passage::Silent, ..Weather::default() },
         };
         proxies.iter().for_each(|proxy| proxy.set(weather));
-        if planned.kind.resources() == Kind::DatabaseCut.resources() { Undo::DatabaseNetwork } else { Undo::BrokerNetwork }
+        if planned.kind.resources() == Kind::DatabaseCut.resources() {
+            Undo::DatabaseNetwork
+        } else {
+            Undo::BrokerNetwork
+        }
     }
 
     pub(super) fn answers_lost(&self) -> u64 {

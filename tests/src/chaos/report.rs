@@ -31,11 +31,17 @@ pub fn table(outcomes: &[Outcome]) -> String {
     let _ = writeln!(text, "| minutes under faults | {minutes:.1} |");
     let _ = writeln!(text, "| events | {} |", sum(&|outcome| outcome.events));
     let _ = writeln!(text, "| writes of the other writer | {} |", sum(&|outcome| outcome.writes));
-    let _ = writeln!(text, "| faults without effect | {} |", sum(&|outcome| {
-        outcome.tally.without_effect.values().map(|count| *count as usize).sum()
-    }));
+    let _ = writeln!(
+        text,
+        "| faults without effect | {} |",
+        sum(&|outcome| { outcome.tally.without_effect.values().map(|count| *count as usize).sum() })
+    );
     let _ = writeln!(text, "| takeover after kill -9 | {} |", takeovers(outcomes));
-    let verdict = if outcomes.iter().all(Outcome::passed) { "nothing lost, nothing twice, nothing out of order" } else { "FAILED" };
+    let verdict = if outcomes.iter().all(Outcome::passed) {
+        "nothing lost, nothing twice, nothing out of order"
+    } else {
+        "FAILED"
+    };
     let _ = writeln!(text, "| verdict | {verdict} |");
     text
 }

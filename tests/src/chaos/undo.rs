@@ -29,7 +29,9 @@ pub(super) enum Undo {
     DatabaseNetwork,
     BrokerNetwork,
     /// There was an effect if more answers are lost by now.
-    LoseNoAnswer { lost_before: u64 },
+    LoseNoAnswer {
+        lost_before: u64,
+    },
 }
 
 /// A backup and what must be known to put it back.
@@ -91,7 +93,8 @@ impl Driver<'_> {
 
     fn put_back(&mut self, put_back: PutBack) -> Result<()> {
         let PutBack { backup, tablespace, writes, across_restart } = put_back;
-        let up: Vec<_> = (0..self.world.instances.len()).filter(|number| self.world.instances[*number].is_up()).collect();
+        let up: Vec<_> =
+            (0..self.world.instances.len()).filter(|number| self.world.instances[*number].is_up()).collect();
         if across_restart {
             up.iter().for_each(|number| self.world.instances[*number].kill());
         }

@@ -47,7 +47,8 @@ pub struct Workload {
 impl Workload {
     pub fn new(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed.wrapping_add(1));
-        let mut organisations: Vec<_> = (0..ORGANISATIONS + SPLIT).map(|number| Organisation::new(seed, number)).collect();
+        let mut organisations: Vec<_> =
+            (0..ORGANISATIONS + SPLIT).map(|number| Organisation::new(seed, number)).collect();
         for organisation in &mut organisations {
             for service in &mut organisation.services {
                 if service.changes.is_empty() && rng.random_bool(0.3) {
@@ -125,7 +126,9 @@ impl Workload {
         let kind = self.rng.random_range(0..9);
         match kind {
             0 => event["Contacts"][0]["ContactValue"] = json!("01632\u{0}960"),
-            1 => event["Contacts"][1]["ContactValue"] = json!(format!("https://www.example.example/{}", "a".repeat(600))),
+            1 => {
+                event["Contacts"][1]["ContactValue"] = json!(format!("https://www.example.example/{}", "a".repeat(600)))
+            }
             2 if self.organisations[organisation].location.easting.is_some() => {
                 event["Address1"] = json!("x".repeat(600));
             }
@@ -159,10 +162,7 @@ impl Workload {
 
     fn record(&self, event: &Value, sequence: &str) -> Record {
         let kind = if is_refused(event) { POISON } else { "event" };
-        let headers = [
-            ("sequence-number", sequence.to_owned()),
-            ("correlation-id", format!("{kind}-{}", self.number)),
-        ];
+        let headers = [("sequence-number", sequence.to_owned()), ("correlation-id", format!("{kind}-{}", self.number))];
         Record {
             partition: None,
             key: Some(event["ODSCode"].as_str().unwrap_or_default().as_bytes().to_vec()),

@@ -27,6 +27,7 @@ use crate::topics;
 pub const TODAY: &str = "2026-11-22";
 /// The instance whose clock can be stepped.
 const WITH_OWN_CLOCK: usize = 1;
+const NOT_BEGUN: i64 = 1_000_000;
 const ASK_WITHIN: Duration = Duration::from_secs(3);
 
 /// One seed's world.
@@ -139,8 +140,9 @@ impl World {
         let ends = self.group.ends()?;
         let (positions, outbox) = self.positions()?;
         let committed = self.group.committed()?;
+        // A partition that has not even begun is behind by more than any number of events.
         let missing = |have: &Positions| {
-            ends.iter().map(|(partition, end)| end - have.get(partition).copied().unwrap_or(0)).sum::<i64>()
+            ends.iter().map(|(partition, end)| have.get(partition).map_or(NOT_BEGUN, |next| end - next)).sum::<i64>()
         };
         Ok(missing(&positions) + missing(&committed) + outbox)
     }

@@ -52,13 +52,14 @@ pub(super) fn check(evidence: &Evidence, audit: &Audit<'_>, findings: &mut Vec<S
     for (code, sequence) in &beside.sequences {
         let ours = evidence.sequences.get(code);
         if ours != Some(sequence) {
-            findings.push(format!("the largest accepted sequence number of {code} is {ours:?} and should be {sequence}"));
+            findings
+                .push(format!("the largest accepted sequence number of {code} is {ours:?} and should be {sequence}"));
         }
     }
-    if evidence.sequences.len() != beside.sequences.len() {
-        let (ours, theirs) = (evidence.sequences.len(), beside.sequences.len());
-        findings.push(format!("{ours} codes have an accepted sequence number and {theirs} should have"));
-    }
+    let unknown =
+        evidence.sequences.iter().filter(|(code, number)| **number != 0 && !beside.sequences.contains_key(*code));
+    findings
+        .extend(unknown.map(|(code, number)| format!("{code} has accepted {number} and should have accepted nothing")));
     Ok(expected)
 }
 
@@ -123,7 +124,8 @@ impl Code<'_> {
         findings: &mut Vec<String>,
     ) -> Result<()> {
         let again = self.evidence.backups_put_back > 0;
-        let reported = |place: Place, reports: &[Value]| again || self.words(place).is_none_or(|words| words == reports);
+        let reported =
+            |place: Place, reports: &[Value]| again || self.words(place).is_none_or(|words| words == reports);
         let orders = Orders { events: self.events, may_be: reported };
         let mut endings: Vec<Ending> = Vec::new();
         let mut right = None;
@@ -189,7 +191,8 @@ fn actual_rows(evidence: &Evidence, findings: &mut Vec<String>) -> Rows {
     for write in &evidence.writes {
         writes.entry(write.service).or_default().push(write);
     }
-    let before: BTreeMap<i32, &Service> = evidence.before.services.iter().map(|service| (service.id, service)).collect();
+    let before: BTreeMap<i32, &Service> =
+        evidence.before.services.iter().map(|service| (service.id, service)).collect();
     if before.len() != evidence.services.len() {
         findings.push(format!("DoS has {} services and had {}", evidence.services.len(), before.len()));
     }
@@ -213,11 +216,9 @@ fn actual_rows(evidence: &Evidence, findings: &mut Vec<String>) -> Rows {
 /// The other writer's columns are as its newest write left them.
 fn check_columns(before: &Service, newest: Option<&Write>, ours: Option<&Columns>, findings: &mut Vec<String>) {
     let expected = match newest {
-        Some(write) => Columns {
-            fax: Some(write.fax()),
-            email: Some(write.email()),
-            public_name: Some(write.public_name()),
-        },
+        Some(write) => {
+            Columns { fax: Some(write.fax()), email: Some(write.email()), public_name: Some(write.public_name()) }
+        }
         None => Columns { fax: None, email: None, public_name: before.publicname.clone() },
     };
     if ours != Some(&expected) {

@@ -62,6 +62,7 @@ pub struct Evidence {
     pub columns: BTreeMap<i32, Columns>,
     /// Ids of the changes that mails are queued about, sorted.
     pub mails: Vec<String>,
+    /// A code that has accepted nothing may stand there with 0 (rule 1.4).
     pub sequences: BTreeMap<String, i64>,
     pub archive: Vec<Archived>,
     pub positions: Positions,
@@ -86,11 +87,8 @@ impl Evidence {
         let (inputs, audit, dead_letters) = (records(topics[0]), records(topics[1]), records(topics[2]));
         let (positions, outbox_rows) = world.positions()?;
         let left = runtime.block_on(read_database(&world.database_url))?;
-        let before = Before {
-            services: world.services.clone(),
-            locations: world.locations.clone(),
-            today: TODAY.parse()?,
-        };
+        let before =
+            Before { services: world.services.clone(), locations: world.locations.clone(), today: TODAY.parse()? };
         Ok(Self {
             before,
             topic: topics[0].to_owned(),
@@ -146,7 +144,8 @@ async fn read_database(url: &str) -> Result<Left> {
         FROM dos_integration.change_event_archive ORDER BY source_partition, source_offset",
     )
     .await?;
-    let halted = rows("SELECT halted_reason FROM dos_integration.consumer_position WHERE halted_reason IS NOT NULL").await?;
+    let halted =
+        rows("SELECT halted_reason FROM dos_integration.consumer_position WHERE halted_reason IS NOT NULL").await?;
     let archive = archive.iter().map(|row| {
         Ok(Archived {
             partition: row.get(0),

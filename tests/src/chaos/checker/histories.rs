@@ -16,7 +16,12 @@ pub(super) struct NewEntries {
 }
 
 /// Tells the new entries of a history apart. What was there must stand behind them byte for byte, and keys must fall.
-pub(super) fn new_entries(service: i32, before: Option<&str>, after: Option<&str>, findings: &mut Vec<String>) -> NewEntries {
+pub(super) fn new_entries(
+    service: i32,
+    before: Option<&str>,
+    after: Option<&str>,
+    findings: &mut Vec<String>,
+) -> NewEntries {
     let mut found = NewEntries::default();
     let Some(after) = after else {
         if before.is_some() {
@@ -67,7 +72,10 @@ pub(super) fn check_other_writer<'a>(
         newest = if is_there { Some(*write) } else { newest };
         match write.certainty {
             Certainty::Committed if !is_there => {
-                findings.push(format!("service {service}: write {} of the other writer is lost from history", write.number));
+                findings.push(format!(
+                    "service {service}: write {} of the other writer is lost from history",
+                    write.number
+                ));
             }
             Certainty::Removed if is_there => {
                 findings.push(format!("service {service}: write {} is there, which a backup took away", write.number));

@@ -103,7 +103,8 @@ fn name(code: OdsCode) -> String {
 /// A record as it was produced, of one as it was read back.
 fn produced(record: &Record) -> Result<topics::Record> {
     let text = |value: &Value| value.as_str().map(|text| text.as_bytes().to_vec());
-    let headers = record.headers.iter().map(|(name, value)| Ok((name.clone(), text(value).context("a header is no text")?)));
+    let headers =
+        record.headers.iter().map(|(name, value)| Ok((name.clone(), text(value).context("a header is no text")?)));
     Ok(topics::Record {
         partition: Some(record.partition),
         key: text(&record.key),

@@ -26,7 +26,11 @@ pub(super) struct Orders<'a, F> {
 
 impl<F: Fn(Place, &[Value]) -> bool> Orders<'_, F> {
     /// Gives each order's ending to `found` until that says that it is enough.
-    pub(super) fn search(&self, organisation: Organisation, found: &mut impl FnMut(Ending) -> Result<bool>) -> Result<bool> {
+    pub(super) fn search(
+        &self,
+        organisation: Organisation,
+        found: &mut impl FnMut(Ending) -> Result<bool>,
+    ) -> Result<bool> {
         let start = Ending { organisation, decisions: Vec::new() };
         self.step(start, &BTreeMap::new(), found)
     }

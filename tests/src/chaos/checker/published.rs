@@ -12,9 +12,6 @@ use crate::serial::record_words;
 
 const OUTCOME: &str = "CHANGE_EVENT_OUTCOME";
 
-/// More than any event of the harness causes.
-const RECORDS_MOST: usize = 200;
-
 /// Audit records by the input record that caused them, in the order of the topic.
 pub(super) type Audit<'a> = BTreeMap<Place, Vec<&'a Record>>;
 
@@ -56,8 +53,8 @@ fn ids(evidence: &Evidence, findings: &mut Vec<String>) {
 /// One outcome, the last; each record as the core reports it, under the id that the interface gives it.
 fn reports(evidence: &Evidence, input: &Record, audit: &Audit<'_>, expected: &Expected, findings: &mut Vec<String>) {
     let place = place(input);
-    let ids = ids_of(evidence, input);
     let mut records = audit.get(&place).cloned().unwrap_or_default();
+    let ids = ids_of(evidence, input, records.len());
     // Records without a key lie on partitions of chance: between those there is no order to be judged.
     if records.iter().all(|record| record.key.is_null()) {
         records.sort_by_key(|record| ids.iter().position(|id| record.field("event_id") == id.as_str()));
@@ -77,16 +74,17 @@ fn reports(evidence: &Evidence, input: &Record, audit: &Audit<'_>, expected: &Ex
             findings.push(format!("record {ordinal} of {place:?} has event id {}", record.field("event_id")));
         }
         if record.field("correlation_id").as_str() != input.header("correlation-id") {
-            findings.push(format!("record {ordinal} of {place:?} has correlation id {}", record.field("correlation_id")));
+            findings
+                .push(format!("record {ordinal} of {place:?} has correlation id {}", record.field("correlation_id")));
         }
     }
 }
 
-/// The ids that the interface gives to the first records of an input record, more than any has.
-fn ids_of(evidence: &Evidence, input: &Record) -> Vec<String> {
+/// The ids that the interface gives to the records of an input record.
+fn ids_of(evidence: &Evidence, input: &Record, count: usize) -> Vec<String> {
     let (partition, offset) = place(input);
     let name = |ordinal| format!("dosi:{}/{partition}/{offset}/{}/{ordinal}", evidence.topic, input.timestamp);
-    (0..RECORDS_MOST).map(|ordinal| Uuid::new_v5(&Uuid::NAMESPACE_URL, name(ordinal).as_bytes()).to_string()).collect()
+    (0..count).map(|ordinal| Uuid::new_v5(&Uuid::NAMESPACE_URL, name(ordinal).as_bytes()).to_string()).collect()
 }
 
 /// What one code's events caused stands on one partition, in the order of those events.
@@ -133,5 +131,6 @@ fn dead_letters(evidence: &Evidence, expected: &Expected, findings: &mut Vec<Str
             findings.push(format!("{place:?} is refused by the core for {reason:?}, poison: {is_poison}"));
         }
     }
-    findings.extend(letters.keys().map(|place| format!("a dead letter tells of {place:?}, which the input does not hold")));
+    findings
+        .extend(letters.keys().map(|place| format!("a dead letter tells of {place:?}, which the input does not hold")));
 }

@@ -202,9 +202,9 @@ async fn travel(bytes: usize, control: &Control) {
     // The sender lives as long as the connection's control.
     let open = weather.wait_for(|weather| weather.passage != Passage::Silent).await.map(|weather| *weather);
     let weather = open.unwrap_or_default();
-    let throttled = weather.bytes_per_second.map_or(Duration::ZERO, |rate| {
-        Duration::from_micros(bytes as u64 * 1_000_000 / u64::from(rate.max(1)))
-    });
+    let throttled = weather
+        .bytes_per_second
+        .map_or(Duration::ZERO, |rate| Duration::from_micros(bytes as u64 * 1_000_000 / u64::from(rate.max(1))));
     let time = weather.delay + throttled;
     if !time.is_zero() {
         sleep(time).await;

@@ -181,7 +181,8 @@ mod tests {
         let stream = [request(0, 1, &lookalike), request(26, 7, b"id"), request(3, 8, b"")].concat();
         for cut in 0..stream.len() {
             let mut requests = Requests::new(Wire::Kafka);
-            let answers: Vec<_> = [&stream[..cut], &stream[cut..]].iter().filter_map(|part| requests.see(part)).collect();
+            let answers: Vec<_> =
+                [&stream[..cut], &stream[cut..]].iter().filter_map(|part| requests.see(part)).collect();
             assert_eq!(answers.len(), 1, "cut at {cut}");
             assert_eq!(answers[0].correlation_id, Some(7_i32.to_be_bytes()));
         }
