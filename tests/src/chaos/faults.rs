@@ -41,7 +41,7 @@ impl Driver<'_> {
             KilledAndRestarted | KilledAndLeft | Terminated | Paused | Added | ClockStepped => {
                 self.inflict_on_instance(planned)
             }
-            PausedInTransaction => self.pause_in_transaction(pick),
+            PausedInTransaction => Ok(self.pause_in_transaction(pick)),
             RegistryAwayAtStart => {
                 self.registry(Passage::Refused);
                 let Some(instance) = self.one_that_is_up(pick) else { return Ok(Some(Undo::Registry)) };
@@ -109,7 +109,7 @@ impl Driver<'_> {
     }
 
     /// Stops the process while its transaction waits for a row that another writer holds.
-    fn pause_in_transaction(&mut self, pick: u64) -> Result<Option<Undo>> {
+    fn pause_in_transaction(&mut self, pick: u64) -> Option<Undo> {
         let release = Arc::new(AtomicBool::new(false));
         let code = self.world.often[among(pick, self.world.often.len())].clone();
         self.runtime.spawn(hold_rows(self.world.database_url.clone(), code, Arc::clone(&release)));
@@ -121,7 +121,7 @@ impl Driver<'_> {
         }
         let stopped = blocked.filter(|number| self.world.instances[*number].signal("STOP"));
         release.store(true, Ordering::SeqCst);
-        Ok(stopped.map(Undo::Continue))
+        stopped.map(Undo::Continue)
     }
 
     /// An instance with a session that waits for a lock.
@@ -199,11 +199,15 @@ impl Driver<'_> {
             numbered.filter(|(number, _)| hit(*number)).flat_map(|(_, network)| of(network)).collect();
         let weather = match planned.kind {
             Kind::DatabaseCut | Kind::BrokersCut => {
-                proxies.iter().for_each(|proxy| proxy.cut());
+                for proxy in proxies {
+                    proxy.cut();
+                }
                 return Undo::Nothing;
             }
             Kind::CommitAnswerLost | Kind::EndOfTransactionAnswerLost => {
-                proxies.iter().for_each(|proxy| proxy.lose_next_answer(true));
+                for proxy in proxies {
+                    proxy.lose_next_answer(true);
+                }
                 return Undo::LoseNoAnswer { lost_before: self.answers_lost() };
             }
             Kind::DatabaseDelayed | Kind::BrokersDelayed => Weather { delay: DELAY, ..Weather::default() },
@@ -212,7 +216,9 @@ impl Driver<'_> {
             }
             _ => Weather { passage: Passage::Silent, ..Weather::default() },
         };
-        proxies.iter().for_each(|proxy| proxy.set(weather));
+        for proxy in proxies {
+            proxy.set(weather);
+        }
         if planned.kind.resources() == Kind::DatabaseCut.resources() {
             Undo::DatabaseNetwork
         } else {

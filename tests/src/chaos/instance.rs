@@ -110,7 +110,8 @@ impl Instance {
         if stderr.contains("panicked at") {
             bail!("{} panicked ({} starts)", self.name, self.starts);
         }
-        if asked && !status.success() {
+        // Before its first line it has not begun to listen.
+        if asked && !status.success() && !stderr.is_empty() {
             bail!("{} ended with {status} when it was asked to stop", self.name);
         }
         let line = stderr.lines().rev().find(|line| line.starts_with("dosi: ")).unwrap_or("without a word");

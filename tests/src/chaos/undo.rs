@@ -34,6 +34,13 @@ pub(super) enum Undo {
     },
 }
 
+impl Undo {
+    /// Whether the fault has had its effect, however long it was to last.
+    pub(super) fn is_done(&self, answers_lost: u64) -> bool {
+        matches!(self, Self::LoseNoAnswer { lost_before } if answers_lost > *lost_before)
+    }
+}
+
 /// A backup and what must be known to put it back.
 #[derive(Debug)]
 pub(super) struct PutBack {
@@ -96,7 +103,9 @@ impl Driver<'_> {
         let up: Vec<_> =
             (0..self.world.instances.len()).filter(|number| self.world.instances[*number].is_up()).collect();
         if across_restart {
-            up.iter().for_each(|number| self.world.instances[*number].kill());
+            for number in &up {
+                self.world.instances[*number].kill();
+            }
         }
         self.parts.stack.postgres.stop("QUIT")?;
         {
@@ -104,7 +113,7 @@ impl Driver<'_> {
             let writer = Arc::clone(&self.world.writer);
             let _held = self.runtime.block_on(writer.hold());
             writer.put_back(writes);
-            self.parts.stack.postgres.put_back(backup)?;
+            self.parts.stack.postgres.put_back(&backup)?;
             if let (Some(disk), Some(to)) = (&mut self.parts.small_disk, tablespace) {
                 disk.moved(&to)?;
             }

@@ -127,7 +127,8 @@ impl Workload {
         match kind {
             0 => event["Contacts"][0]["ContactValue"] = json!("01632\u{0}960"),
             1 => {
-                event["Contacts"][1]["ContactValue"] = json!(format!("https://www.example.example/{}", "a".repeat(600)))
+                event["Contacts"][1]["ContactValue"] =
+                    json!(format!("https://www.example.example/{}", "a".repeat(600)));
             }
             2 if self.organisations[organisation].location.easting.is_some() => {
                 event["Address1"] = json!("x".repeat(600));

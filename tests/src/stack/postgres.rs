@@ -138,7 +138,7 @@ impl Postgres {
     }
 
     /// Puts a backup in the place of the data of a server that is stopped.
-    pub fn put_back(&mut self, backup: BaseBackup) -> Result<()> {
+    pub fn put_back(&mut self, backup: &BaseBackup) -> Result<()> {
         let data = self.scratch.path().join("data");
         fs::remove_dir_all(&data).context("failed to remove the data of PostgreSQL")?;
         fs::rename(&backup.folder, &data).context("failed to put the backup in its place")

@@ -125,7 +125,7 @@ impl<'a> Run<'a> {
             let public_name = service.publicname.clone();
             (service.id, Columns { fax: None, email: None, public_name })
         });
-        let mut mails: Vec<_> = self.organisations.values().flat_map(|each| each.mails()).collect();
+        let mut mails: Vec<_> = self.organisations.values().flat_map(Organisation::mails).collect();
         mails.sort_by_key(|mail| &mail.change_id);
         let mut evidence = Evidence {
             topic: TOPIC.to_owned(),
