@@ -29,15 +29,19 @@ demo: install ## see dosi work on a made-up DoS (KEEP=1: leave it running)
 test: install ## run all tests, on real parts
 	$(CARGO) build --locked --workspace --bins
 	$(CARGO) test --locked --workspace --no-run
-	( $(RUNNER) RUST_TEST_THREADS=3 $(call UNDER_STACK,debug) -- $(CARGO) test --locked --workspace --no-fail-fast $(TESTS) )
-	$(if $(TESTS),,$(MAKE) --no-print-directory chaos SEED=1,2 MINUTES=1.4)
+	$(RUNNER) RUST_TEST_THREADS=3 $(call UNDER_STACK,debug) -- $(CARGO) test --locked --workspace --no-fail-fast $(TESTS)
+ifeq ($(TESTS),)
+	$(CARGO) build --locked --release --workspace --bins
+	$(CHAOS) --seeds 1,2 --minutes 1.4
+endif
 
 SEED ?= 1
 MINUTES ?= 3
+CHAOS = $(call UNDER_STACK,release) --bare -- $(TARGET)/release/chaos
 .PHONY: chaos
 chaos: install ## the optimised program under faults, and nothing lost, twice or out of order (SEED=7 MINUTES=60 REPORT=file)
 	$(CARGO) build --locked --release --workspace --bins
-	$(call UNDER_STACK,release) --bare -- $(TARGET)/release/chaos --seeds $(SEED) --minutes $(MINUTES) $(if $(REPORT),--report $(REPORT))
+	$(CHAOS) --seeds $(SEED) --minutes $(MINUTES) $(if $(REPORT),--report $(REPORT))
 
 .PHONY: bench-england
 bench-england: install ## work off all change events of England, and say how fast

@@ -1,4 +1,4 @@
-//! The load generator and what the benchmarks and the demo share.
+//! What the benchmarks and the demo share.
 //!
 //! # Layout
 //!

@@ -65,6 +65,9 @@ pub fn details(outcome: &Outcome) -> String {
     for note in &outcome.tally.notes {
         let _ = writeln!(text, "seed {seed}: {note}");
     }
+    for (kind, times) in &outcome.tally.without_effect {
+        let _ = writeln!(text, "seed {seed}: without effect, {times} times: {}", kind.name());
+    }
     if outcome.passed() {
         return text;
     }
