@@ -131,9 +131,7 @@ impl<'a> Driver<'a> {
     /// Looks after everything that goes on.
     fn tick(&mut self) -> Result<()> {
         let now = Instant::now();
-        let lost = self.answers_lost();
-        let is_over = |active: &Active| active.until <= now || active.undo.is_done(lost);
-        while let Some(due) = self.active.iter().position(is_over) {
+        while let Some(due) = self.active.iter().position(|active| active.until <= now || self.is_done(&active.undo)) {
             let active = self.active.swap_remove(due);
             self.mend(active)?;
         }
@@ -149,6 +147,11 @@ impl<'a> Driver<'a> {
         self.watch_takeover();
         thread::sleep(TICK);
         Ok(())
+    }
+
+    /// Whether the fault has had its effect, however long it was to last.
+    fn is_done(&self, undo: &Undo) -> bool {
+        matches!(undo, Undo::LoseNoAnswer { wire, lost_before } if self.answers_lost(*wire) > *lost_before)
     }
 
     fn mend(&mut self, active: Active) -> Result<()> {

@@ -11,9 +11,9 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::driver::Driver;
 use super::other_writer::{hold_rows, lock_in_opposite_order};
-use super::parts::{INSTANCES, Network};
+use super::parts::INSTANCES;
 use super::plan::{Kind, Planned};
-use super::proxy::{Passage, Proxy, Weather};
+use super::proxy::{Passage, Proxy, Weather, Wire};
 use super::takeover::Takeover;
 use super::undo::{PutBack, Undo};
 use crate::dos::Dos;
@@ -44,14 +44,14 @@ impl Driver<'_> {
             PausedInTransaction => Ok(self.pause_in_transaction(pick)),
             RegistryAwayAtStart => {
                 self.registry(Passage::Refused);
-                let Some(instance) = self.one_that_is_up(pick) else { return Ok(Some(Undo::Registry)) };
+                let Some(instance) = self.one_that_is_up(pick) else { return Ok(Some(Undo::Network(Wire::Other))) };
                 self.world.instances[instance].kill();
                 self.world.instances[instance].start()?;
-                Ok(Some(Undo::Registry))
+                Ok(Some(Undo::Network(Wire::Other)))
             }
             RegistryAway => {
                 self.registry(if pick.is_multiple_of(2) { Passage::Refused } else { Passage::Silent });
-                Ok(Some(Undo::Registry))
+                Ok(Some(Undo::Network(Wire::Other)))
             }
             DatabaseStoppedFast => self.stop_database("INT"),
             DatabaseStoppedImmediately => self.stop_database("QUIT"),
@@ -74,10 +74,10 @@ impl Driver<'_> {
             },
             BrokersAway => self.kill_nodes(self.parts.stack.kafka.nodes().collect()),
             DatabaseCut | DatabaseDelayed | DatabaseThrottled | DatabaseSilent | CommitAnswerLost => {
-                Ok(Some(self.inflict_on_network(planned, |network| vec![&network.database])))
+                Ok(Some(self.inflict_on_network(planned, Wire::Postgres)))
             }
             BrokersCut | BrokersDelayed | BrokersThrottled | BrokersSilent | EndOfTransactionAnswerLost => {
-                Ok(Some(self.inflict_on_network(planned, |network| network.brokers.iter().collect())))
+                Ok(Some(self.inflict_on_network(planned, Wire::Kafka)))
             }
         }
     }
@@ -190,25 +190,20 @@ impl Driver<'_> {
         usize::try_from(leader).ok().filter(|node| self.parts.stack.kafka.nodes().contains(node))
     }
 
-    fn inflict_on_network(&self, planned: &Planned, of: impl Fn(&Network) -> Vec<&Proxy>) -> Undo {
+    fn inflict_on_network(&self, planned: &Planned, wire: Wire) -> Undo {
         let pick = planned.pick;
         // Two times of three one instance alone.
         let hit = |number: usize| pick.is_multiple_of(3) || number == among(pick / 3, 2);
         let numbered = self.parts.networks.iter().enumerate();
-        let proxies: Vec<_> =
-            numbered.filter(|(number, _)| hit(*number)).flat_map(|(_, network)| of(network)).collect();
+        let proxies = numbered.filter(|(number, _)| hit(*number)).flat_map(|(_, network)| network.of(wire));
         let weather = match planned.kind {
             Kind::DatabaseCut | Kind::BrokersCut => {
-                for proxy in proxies {
-                    proxy.cut();
-                }
+                proxies.for_each(Proxy::cut);
                 return Undo::Nothing;
             }
             Kind::CommitAnswerLost | Kind::EndOfTransactionAnswerLost => {
-                for proxy in proxies {
-                    proxy.lose_next_answer(true);
-                }
-                return Undo::LoseNoAnswer { lost_before: self.answers_lost() };
+                proxies.for_each(|proxy| proxy.lose_next_answer(true));
+                return Undo::LoseNoAnswer { wire, lost_before: self.answers_lost(wire) };
             }
             Kind::DatabaseDelayed | Kind::BrokersDelayed => Weather { delay: DELAY, ..Weather::default() },
             Kind::DatabaseThrottled | Kind::BrokersThrottled => {
@@ -216,19 +211,13 @@ impl Driver<'_> {
             }
             _ => Weather { passage: Passage::Silent, ..Weather::default() },
         };
-        for proxy in proxies {
-            proxy.set(weather);
-        }
-        if planned.kind.resources() == Kind::DatabaseCut.resources() {
-            Undo::DatabaseNetwork
-        } else {
-            Undo::BrokerNetwork
-        }
+        proxies.for_each(|proxy| proxy.set(weather));
+        Undo::Network(wire)
     }
 
-    pub(super) fn answers_lost(&self) -> u64 {
-        let networks = self.parts.networks.iter();
-        networks.flat_map(|network| network.brokers.iter().chain([&network.database])).map(Proxy::answers_lost).sum()
+    /// How many answers of this wire were lost so far.
+    pub(super) fn answers_lost(&self, wire: Wire) -> u64 {
+        self.parts.networks.iter().flat_map(|network| network.of(wire)).map(Proxy::answers_lost).sum()
     }
 
     fn registry(&self, passage: Passage) {

@@ -77,6 +77,15 @@ impl Parts {
 }
 
 impl Network {
+    /// The proxies on one kind of way.
+    pub fn of(&self, wire: Wire) -> std::slice::Iter<'_, Proxy> {
+        match wire {
+            Wire::Postgres => std::slice::from_ref(&self.database).iter(),
+            Wire::Kafka => self.brokers.iter(),
+            Wire::Other => std::slice::from_ref(&self.registry).iter(),
+        }
+    }
+
     /// Everything passes again.
     pub fn clear(&self) {
         for proxy in self.brokers.iter().chain([&self.database, &self.registry]) {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Result;
 
 use super::driver::Driver;
-use super::proxy::Weather;
+use super::proxy::{Weather, Wire};
 use crate::stack::BaseBackup;
 
 /// What is to be done about a fault in the end.
@@ -25,20 +25,12 @@ pub(super) enum Undo {
     EmptyDisk,
     Release(Arc<AtomicBool>),
     Nodes(Vec<usize>),
-    Registry,
-    DatabaseNetwork,
-    BrokerNetwork,
-    /// There was an effect if more answers are lost by now.
+    Network(Wire),
+    /// There was an effect if more answers of this wire are lost by now.
     LoseNoAnswer {
+        wire: Wire,
         lost_before: u64,
     },
-}
-
-impl Undo {
-    /// Whether the fault has had its effect, however long it was to last.
-    pub(super) fn is_done(&self, answers_lost: u64) -> bool {
-        matches!(self, Self::LoseNoAnswer { lost_before } if answers_lost > *lost_before)
-    }
 }
 
 /// A backup and what must be known to put it back.
@@ -80,15 +72,15 @@ impl Driver<'_> {
             }
             Undo::Release(release) => release.store(true, Ordering::SeqCst),
             Undo::Nodes(nodes) => nodes.into_iter().try_for_each(|node| self.parts.stack.kafka.launch_node(node))?,
-            Undo::Registry => self.parts.networks.iter().for_each(|network| network.registry.set(Weather::default())),
-            Undo::DatabaseNetwork => {
-                self.parts.networks.iter().for_each(|network| network.database.set(Weather::default()));
+            Undo::Network(wire) => {
+                let proxies = self.parts.networks.iter().flat_map(|network| network.of(wire));
+                proxies.for_each(|proxy| proxy.set(Weather::default()));
             }
-            Undo::BrokerNetwork => {
-                let brokers = self.parts.networks.iter().flat_map(|network| &network.brokers);
-                brokers.for_each(|proxy| proxy.set(Weather::default()));
+            Undo::LoseNoAnswer { wire, lost_before } => {
+                let proxies = self.parts.networks.iter().flat_map(|network| network.of(wire));
+                proxies.for_each(|proxy| proxy.lose_next_answer(false));
+                return Ok(self.answers_lost(wire) > lost_before);
             }
-            Undo::LoseNoAnswer { lost_before } => return Ok(self.answers_were_lost(lost_before)),
         }
         Ok(true)
     }
@@ -124,13 +116,5 @@ impl Driver<'_> {
             up.iter().try_for_each(|number| self.world.instances[*number].start())?;
         }
         Ok(())
-    }
-
-    fn answers_were_lost(&self, lost_before: u64) -> bool {
-        for network in &self.parts.networks {
-            network.database.lose_next_answer(false);
-            network.brokers.iter().for_each(|proxy| proxy.lose_next_answer(false));
-        }
-        self.answers_lost() > lost_before
     }
 }

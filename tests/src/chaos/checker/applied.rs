@@ -1,6 +1,6 @@
 //! DoS, and what dosi keeps beside it, against the core's serial run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -99,7 +99,7 @@ impl Code<'_> {
         findings: &mut Vec<String>,
     ) -> Result<()> {
         let events = self.events.values().flatten();
-        let postcodes: Vec<String> = events.filter_map(|event| postcode(event)).collect();
+        let postcodes: BTreeSet<String> = events.filter_map(|event| postcode(event)).collect();
         let postcodes = postcodes.iter().map(String::as_str);
         let mut organisation = Organisation::new(&self.services, locations, postcodes, self.evidence.before.today);
         if self.events.len() > 1 {
