@@ -114,7 +114,7 @@ impl Workload {
         self.sequences[organisation] += 1;
         let mut record = self.record(&event, &self.sequences[organisation].to_string());
         let first = i32::try_from(organisation).unwrap_or_default();
-        record.partition = Some((first + i32::from(self.rng.random_bool(0.5))) % PARTITIONS);
+        record.partition = Some((first + i32::from(sent.is_multiple_of(2))) % PARTITIONS);
         record
     }
 
