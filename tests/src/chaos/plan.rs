@@ -183,16 +183,20 @@ pub struct Plan {
 
 /// After so many faults dosi may catch up, so that a fault that it does not get over shows soon.
 const FAULTS_BETWEEN_CALMS: usize = 12;
+/// Weight of the faults that a short run must have.
+const OFTEN: u32 = 5;
 /// From this length on some outages last for minutes.
 const LONG: Duration = Duration::from_secs(20 * 60);
 const LASTING_MS: (u64, u64) = (60_000, 150_000);
 
 impl Plan {
-    /// As many faults as `length` can hold: every kind once in some order, then by weight.
+    /// As many faults as `length` can hold: every kind once in some order, those that come often first; then by weight.
     pub fn new(seed: u64, length: Duration) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut kinds: Vec<Kind> = Kind::all().collect();
         kinds.shuffle(&mut rng);
+        // Taken from the end: those that come often come first, so that a short run has them all.
+        kinds.sort_by_key(|kind| kind.row().weight >= OFTEN);
         let mut faults = Vec::new();
         let mut time = Duration::ZERO;
         while time < length {
@@ -247,7 +251,7 @@ mod tests {
     #[test]
     fn most_faults_of_a_long_run_are_kills_and_cuts_and_some_outages_last() {
         let plan = Plan::new(1, Duration::from_secs(3600));
-        let often = plan.faults.iter().filter(|fault| fault.kind.row().weight >= 5).count();
+        let often = plan.faults.iter().filter(|fault| fault.kind.row().weight >= OFTEN).count();
         assert!(often * 2 > plan.faults.len(), "{often} of {}", plan.faults.len());
         for kind in Kind::all().filter(|kind| kind.may_last()) {
             let lasting = plan.faults.iter().filter(|fault| fault.kind == kind && fault.hold.as_secs() >= 60);
