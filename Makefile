@@ -32,12 +32,24 @@ test: install ## run all tests, on real parts
 	$(CARGO) build --locked --workspace --bins
 	$(CARGO) test --locked --workspace --no-run
 	$(RUNNER) RUST_TEST_THREADS=3 $(call UNDER_STACK,debug) --searched -- $(CARGO) test --locked --workspace --no-fail-fast $(TESTS)
+ifeq ($(TESTS),)
+	$(CARGO) build --locked --release --workspace --bins
+	$(CHAOS) --seeds 1,2 --minutes 1.4
+endif
+
+SEED ?= 1
+MINUTES ?= 3
+CHAOS = $(call UNDER_STACK,release) --bare -- $(TARGET)/release/chaos
+
+.PHONY: chaos
+chaos: install ## the optimised program under faults, and nothing lost, twice or out of order (SEED=7 MINUTES=60 REPORT=file)
+	$(CARGO) build --locked --release --workspace --bins
+	$(CHAOS) --seeds $(SEED) --minutes $(MINUTES) $(if $(REPORT),--report $(REPORT))
 
 SCHEDULES ?= 1000000
-SEED ?= 0
 
 .PHONY: simulate
-simulate: ## try the exactly-once protocol in many schedules (SCHEDULES=1000000 SEED=0)
+simulate: ## try the exactly-once protocol in many schedules (SCHEDULES=1000000 SEED=1)
 	DOSI_SIMULATION_SCHEDULES=$(SCHEDULES) DOSI_SIMULATION_SEED=$(SEED) \
 		$(CARGO) test --locked --release --package dosi --test simulation -- --nocapture
 

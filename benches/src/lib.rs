@@ -1,4 +1,4 @@
-//! The load generator and what the benchmarks and the demo share.
+//! What the benchmarks and the demo share.
 //!
 //! # Layout
 //!
@@ -10,8 +10,9 @@
 //! - [`audit_totals`]: what became of all events
 
 pub mod audit_totals;
-pub mod country;
 pub mod metrics;
 pub mod scene;
 pub mod story;
 pub mod table;
+
+pub use dosi_tests::country;

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, io::Write as _, sync::Arc, time::Duration};
 use tokio::{
     net::TcpListener,
     runtime::Handle,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::watch,
     task::JoinHandle,
     time::{Instant, interval, sleep, timeout},
@@ -38,6 +38,7 @@ const POSITIONS_LOOK: u64 = 10;
 
 /// Processes until SIGTERM or SIGINT, or with `--exit-at-end` until the topic's end.
 pub async fn run(settings: RunSettings) -> Result<(), Failure> {
+    let mut stop = StopSignals::listen()?;
     if let Some(today) = settings.processing.today {
         tracing::warn!(%today, "DOSI_TODAY is set: this date is taken as today");
     }
@@ -45,24 +46,29 @@ pub async fn run(settings: RunSettings) -> Result<(), Failure> {
     let readiness = Arc::new(Readiness::starting());
     let (stop_http, stopping_http) = watch::channel(false);
     let server = serve(&settings, &metrics, &readiness, stopping_http).await?;
-    let end = process(&settings, &metrics, &readiness).await;
+    let end = process(&settings, &metrics, &readiness, &mut stop).await;
     stop_http.send_replace(true);
     // A client that does not let go does not hold the process.
     let _ = timeout(Duration::from_secs(1), server).await;
     end
 }
 
-async fn process(settings: &RunSettings, metrics: &Arc<Metrics>, readiness: &Arc<Readiness>) -> Result<(), Failure> {
+async fn process(
+    settings: &RunSettings,
+    metrics: &Arc<Metrics>,
+    readiness: &Arc<Readiness>,
+    stop: &mut StopSignals,
+) -> Result<(), Failure> {
     let (fatal, mut failed) = watch::channel(None);
     let shared = tokio::select! {
         shared = setup::setup(settings, metrics, readiness, fatal) => Arc::new(shared?),
-        () = asked_to_stop() => return Ok(()),
+        () = stop.came() => return Ok(()),
     };
     let work = start(settings, &shared)?;
     let ticker = tokio::spawn(tick(Arc::clone(&shared)));
     let mut is_asked = false;
     let line = tokio::select! {
-        () = asked_to_stop() => {
+        () = stop.came() => {
             is_asked = true;
             None
         }
@@ -168,16 +174,22 @@ async fn serve(
     Ok(tokio::spawn(http::serve(listener, Arc::clone(metrics), Arc::clone(readiness), stopped)))
 }
 
-/// SIGTERM or SIGINT.
-async fn asked_to_stop() {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        tracing::error!("signals cannot be caught");
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// SIGTERM or SIGINT, from the moment this is made: one that comes while nobody waits for it is not missed.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn listen() -> anyhow::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn came(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 

@@ -3,14 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use dosi::domain::audit::Report;
-use dosi_tests::audit::Record;
 use dosi_tests::dos::After;
-use dosi_tests::golden_form::{Country, Event, Location, Service, england_folder, members};
+use dosi_tests::golden_form::{Country, Event, Service, england_folder};
+use dosi_tests::serial::{COMPARED, Locations, Organisation, by_postcode, record_words};
+use dosi_tests::topics;
 use serde_json::{Value, json};
 
-use crate::core_support::dos::Dos;
-use crate::core_support::golden_form::{dos, input, service_row};
 use crate::ending::{Ending, assert_history_grew, assert_same};
 use crate::support::{Scene, code_of};
 
@@ -62,27 +60,6 @@ fn ended_service(after: &After, before: &Service) -> Value {
     kept
 }
 
-/// What the golden form and the core's DoS in memory both say of a service.
-const COMPARED: [&str; 17] = [
-    "id",
-    "address",
-    "town",
-    "postcode",
-    "publicphone",
-    "web",
-    "statusid",
-    "easting",
-    "northing",
-    "latitude",
-    "longitude",
-    "opening",
-    "specified",
-    "zcodes",
-    "modifiedby",
-    "history_new",
-    "changes",
-];
-
 /// What the core decides, event by event, each code's in the order of the input.
 fn as_decided(england: &Country) -> BTreeMap<String, Value> {
     let mut services: HashMap<&str, Vec<&Service>> = HashMap::new();
@@ -91,8 +68,7 @@ fn as_decided(england: &Country) -> BTreeMap<String, Value> {
         let code = service.odscode.as_deref().unwrap_or_default();
         services.entry(code.get(..5).unwrap_or(code)).or_default().push(service);
     }
-    let locations: HashMap<String, &Location> =
-        england.locations.iter().map(|location| (without_spaces(&location.postcode), location)).collect();
+    let locations = by_postcode(&england.locations);
     assert_eq!(locations.len(), england.locations.len(), "one location a postcode, or their order matters");
     let mut events: BTreeMap<String, Vec<&Event>> = BTreeMap::new();
     for event in &england.events {
@@ -102,98 +78,38 @@ fn as_decided(england: &Country) -> BTreeMap<String, Value> {
     let mut parts = BTreeMap::new();
     let mut mails = Vec::new();
     for (code, services) in &services {
-        let events = events.remove(*code).unwrap_or_default();
-        let mut dos = in_memory(services, &events, &locations);
-        decide(&mut dos, &events, &mut parts);
-        for before in services {
-            parts.insert(service_name(before.id), decided_service(&dos, before));
+        let organisation = decide(services, &events.remove(*code).unwrap_or_default(), &locations, &mut parts);
+        for (id, service) in organisation.services().unwrap() {
+            parts.insert(service_name(id), service);
         }
-        mails.extend(dos.mails.into_iter().map(|mail| mail.change_id));
+        mails.extend(organisation.mails().iter().map(|mail| mail.change_id.clone()));
     }
     for (_, events) in events {
-        decide(&mut in_memory(&[], &events, &locations), &events, &mut parts);
+        decide(&[], &events, &locations, &mut parts);
     }
     mails.sort_unstable();
     parts.insert("mails".to_owned(), json!(mails));
     parts
 }
 
-fn decide(dos: &mut Dos, events: &[&Event], parts: &mut BTreeMap<String, Value>) {
-    for event in events {
-        let body: Value = serde_json::from_str(&event.event).unwrap();
-        let decisions = dos.batch(&[input(&json!({"event": body, "sequence": event.sequence}))]);
-        let reports = decisions[0].reports.iter().map(report_words).collect();
-        parts.insert(reports_name(event.correlation_id.as_ref().unwrap()), reports);
-    }
-}
-
-/// The part of DoS that one code's events can see.
-fn in_memory(services: &[&Service], events: &[&Event], locations: &HashMap<String, &Location>) -> Dos {
-    let wanted = events.iter().filter_map(|event| {
+fn decide(
+    services: &[&Service],
+    events: &[&Event],
+    locations: &Locations<'_>,
+    parts: &mut BTreeMap<String, Value>,
+) -> Organisation {
+    let postcodes = events.iter().filter_map(|event| {
         let event: Value = serde_json::from_str(&event.event).ok()?;
-        locations.get(&without_spaces(event["Postcode"].as_str()?)).copied()
+        Some(event["Postcode"].as_str()?.to_owned())
     });
-    let location =
-        |row: &Location| json!([row.postcode, row.easting, row.northing, row.postaltown, row.latitude, row.longitude]);
-    // A postcode that two events name stands there twice, which changes nothing.
-    let locations: Vec<_> = wanted.map(location).collect();
-    let services: Vec<_> = services.iter().map(|service| golden_json(service)).collect();
-    dos(&json!({"today": TODAY, "services": services, "locations": locations}))
-}
-
-fn golden_json(service: &Service) -> Value {
-    let specified = service.specified.iter();
-    let changes = service.changes.iter();
-    json!({
-        "id": service.id, "uid": service.uid, "name": service.name, "odscode": service.odscode,
-        "address": service.address, "town": service.town, "postcode": service.postcode,
-        "publicphone": service.publicphone, "web": service.web, "typeid": service.typeid,
-        "statusid": service.statusid, "region": service.region, "easting": service.easting,
-        "northing": service.northing, "latitude": service.latitude, "longitude": service.longitude,
-        "opening": service.opening, "zcodes": service.zcodes,
-        "specified": specified.map(|date| json!({"date": date.date, "closed": date.closed, "periods": date.periods})).collect::<Vec<_>>(),
-        "history": service.history.as_ref().map(|history| serde_json::from_str::<Value>(history).unwrap()),
-        "changes": changes.map(|change| json!({"id": change.id, "status": change.status, "creator": change.creator, "value": change.value})).collect::<Vec<_>>(),
-    })
-}
-
-fn decided_service(dos: &Dos, before: &Service) -> Value {
-    let mut row = service_row(&dos.services[&before.id]);
-    let modified_by = if dos.modified.contains(&before.id) { "DOS_INTEGRATION" } else { "someone" };
-    row["modifiedby"] = json!(modified_by);
-    let entries = |history: Option<&String>| history.map(|text| members(text).unwrap()).unwrap_or_default();
-    let (old, now) = (entries(before.history.as_ref()), entries(dos.histories.get(&before.id)));
-    let added = now[..now.len() - old.len()].iter().map(|(_, entry)| {
-        let entry: Value = serde_json::from_str(entry.get()).unwrap();
-        entry["new"].clone()
-    });
-    row["history_new"] = added.collect();
-    let changes = dos.changes.iter().filter(|row| row.change.service_id == before.id);
-    row["changes"] = changes.map(|row| json!([row.change.id, row.status, row.modifier])).collect();
-    row
-}
-
-/// A report of the core, and a record of the audit topic, in the same words, in order.
-fn report_words(report: &Report) -> Value {
-    let words = match report {
-        Report::ServiceUpdate { service, field, new, .. } => json!([service.uid, field, new]),
-        Report::Outcome { outcome, services_matched, services_updated, fields_updated } => {
-            json!([outcome.as_str(), services_matched, services_updated, fields_updated])
-        }
-        _ => json!([]),
-    };
-    json!([report.key(), words])
-}
-
-fn record_words(record: &Record) -> Value {
-    let fields = |names: &[&str]| names.iter().map(|name| record.field(name).clone()).collect::<Value>();
-    let key = record.field("report_key");
-    let words = match key.as_str().unwrap() {
-        "SERVICE_UPDATE" => fields(&["service_uid", "data_field_modified", "new_value"]),
-        "CHANGE_EVENT_OUTCOME" => fields(&["outcome", "services_matched", "services_updated", "fields_updated"]),
-        _ => json!([]),
-    };
-    json!([key, words])
+    let postcodes: Vec<_> = postcodes.collect();
+    let mut organisation =
+        Organisation::new(services, locations, postcodes.iter().map(String::as_str), TODAY.parse().unwrap());
+    for event in events {
+        let decision = organisation.apply(&topics::Record::of_event(&code_of(event), event));
+        parts.insert(reports_name(event.correlation_id.as_ref().unwrap()), json!(decision.reports));
+    }
+    organisation
 }
 
 fn service_name(id: i32) -> String {
@@ -202,8 +118,4 @@ fn service_name(id: i32) -> String {
 
 fn reports_name(correlation_id: &str) -> String {
     format!("reports of {correlation_id}")
-}
-
-fn without_spaces(postcode: &str) -> String {
-    postcode.replace(' ', "").to_uppercase()
 }

@@ -9,15 +9,23 @@
 //! - [`topics`]: topics made and events produced
 //! - [`by_hand`]: a record that no client library sends
 //! - [`audit`]: topics read back with a client that is not the one dosi writes with
+//! - [`group`]: where a group and the log of its topic stand
+//! - [`country`]: a made-up country of any size: what DoS holds and what NHS.uk sends
+//! - [`serial`]: what the core makes of events one after the other, to hold a run against
+//! - [`chaos`]: the fault harness
 //! - [`http`]: GET and POST, nothing more
 //! - [`planted`]: personal data and secrets that are planted, and the search for them in all that dosi leaves behind
 
 pub mod audit;
 pub mod by_hand;
+pub mod chaos;
+pub mod country;
 pub mod dos;
 pub mod golden_form;
+pub mod group;
 pub mod http;
 pub mod planted;
 pub mod program;
+pub mod serial;
 pub mod stack;
 pub mod topics;

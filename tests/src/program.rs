@@ -1,7 +1,7 @@
 //! The `dosi` binary as a child process.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -146,10 +146,20 @@ impl Dosi {
     /// It ends with the thread that calls this.
     pub fn start(&self, arguments: &[&str]) -> Result<Running> {
         let scratch = Scratch::new("dosi")?;
+        let log = scratch.path().join("log");
+        self.launch(&log, Some(scratch), arguments)
+    }
+
+    /// As [`Self::start`], with its log in a file that stays.
+    pub fn start_logging_to(&self, log: &Path, arguments: &[&str]) -> Result<Running> {
+        self.launch(log, None, arguments)
+    }
+
+    fn launch(&self, log: &Path, scratch: Option<Scratch>, arguments: &[&str]) -> Result<Running> {
         let mut listening = self.clone();
         listening.settings.entry("DOSI_HTTP_LISTEN".to_owned()).or_insert(format!("127.0.0.1:{}", free_port()?));
         let http = listening.setting("DOSI_HTTP_LISTEN").to_owned();
-        let part = Part::start("dosi", listening.command(arguments)?, &scratch.path().join("log"))?;
+        let part = Part::start("dosi", listening.command(arguments)?, log)?;
         Ok(Running { part, http, _scratch: scratch })
     }
 
@@ -174,7 +184,7 @@ pub struct Running {
     // Before `_scratch`: the process must be gone before its directory.
     part: Part,
     http: String,
-    _scratch: Scratch,
+    _scratch: Option<Scratch>,
 }
 
 impl Running {

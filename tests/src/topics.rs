@@ -101,7 +101,7 @@ pub async fn produce_in_transaction(
     Ok(tokio::task::spawn_blocking(end).await??)
 }
 
-fn future_record<'a>(topic: &'a str, record: &'a Record) -> FutureRecord<'a, [u8], [u8]> {
+pub(crate) fn future_record<'a>(topic: &'a str, record: &'a Record) -> FutureRecord<'a, [u8], [u8]> {
     let headers = record
         .headers
         .iter()

@@ -1,6 +1,8 @@
-//! `with-stack [--synced] [--searched] [--] COMMAND…`: runs a command with PostgreSQL, Kafka and the schema registry around it.
+//! `with-stack [--synced | --bare] [--searched] [--] COMMAND…`: runs a command with PostgreSQL, Kafka and the schema registry
+//! around it.
 //!
-//! With `--searched` everything that dosi left behind is then searched for what tests planted; to find any is a failure.
+//! `--bare`: without them, for a command that starts its own; it still ends with this program, and its scratch with it.
+//! `--searched`: everything that dosi left behind is then searched for what tests planted; to find any is a failure.
 
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
@@ -32,31 +34,31 @@ async fn main() -> ExitCode {
 
 async fn run() -> Result<ExitCode> {
     let mut arguments: Vec<_> = std::env::args_os().skip(1).collect();
-    let mut take = |option: &str| {
-        let is_first = arguments.first().is_some_and(|first| first == option);
-        arguments.drain(..usize::from(is_first));
-        is_first
+    let mut takes = |option: &str| {
+        let given = arguments.first().is_some_and(|first| first == option);
+        arguments.drain(..usize::from(given));
+        given
     };
-    let (synced, searched) = (take("--synced"), take("--searched"));
-    take("--");
-    let (program, rest) = arguments.split_first().context("usage: with-stack [--synced] [--searched] [--] COMMAND…")?;
+    let (synced, bare, searched) = (takes("--synced"), takes("--bare"), takes("--searched"));
+    takes("--");
+    let usage = "usage: with-stack [--synced | --bare] [--searched] [--] COMMAND…";
+    let (program, rest) = arguments.split_first().context(usage)?;
 
     // From here on a signal waits until it is asked for, so that it cannot leave half a stack behind.
     let mut signalled = listen_for_signals()?;
-    eprintln!("starting PostgreSQL, Kafka and the schema registry");
-    let durability = if synced { Durability::Synced } else { Durability::Unsynced };
     let scratch = Scratch::new("stack")?;
     let kept = scratch.path().join("kept");
     std::fs::create_dir(&kept)?;
-    let stack = match Stack::start(&Settings { durability, kafka_nodes: 1 }) {
+    // Lives until the command has ended.
+    let stack = match start(synced, bare).await {
         Err(_) if signalled.has_changed()? => return Ok(ExitCode::from(signalled.borrow().1)),
         started => started?,
     };
-    dos::make_empty_template(&stack.addresses()).await?;
 
     // A group of its own: Ctrl-C comes here alone and is passed on to all of it.
     let mut command = bound_to_parent("KILL", program);
-    command.args(rest).envs(stack.addresses().to_env()).envs([scratch.to_env()]).process_group(0);
+    let addresses = stack.as_ref().map(Stack::addresses);
+    command.args(rest).envs(addresses.iter().flat_map(Addresses::to_env)).envs([scratch.to_env()]).process_group(0);
     if searched {
         command.envs([planted::kept_env(&kept)]);
     }
@@ -70,7 +72,9 @@ async fn run() -> Result<ExitCode> {
             return Ok(ExitCode::from(code));
         }
     };
-    if searched && !nothing_planted_is_found(&stack.addresses(), &kept).await? {
+    if let Some(addresses) = addresses.filter(|_| searched)
+        && !nothing_planted_is_found(&addresses, &kept).await?
+    {
         return Ok(ExitCode::FAILURE);
     }
     Ok(exit_code(status))
@@ -89,6 +93,17 @@ async fn nothing_planted_is_found(addresses: &Addresses, kept: &Path) -> Result<
     );
     found.places.iter().for_each(|place| eprintln!("  {place}"));
     Ok(found.places.is_empty())
+}
+
+async fn start(synced: bool, bare: bool) -> Result<Option<Stack>> {
+    if bare {
+        return Ok(None);
+    }
+    eprintln!("starting PostgreSQL, Kafka and the schema registry");
+    let durability = if synced { Durability::Synced } else { Durability::Unsynced };
+    let stack = Stack::start(&Settings { durability, kafka_nodes: 1 })?;
+    dos::make_empty_template(&stack.addresses()).await?;
+    Ok(Some(stack))
 }
 
 async fn end(child: &mut Child, name: &str) {

@@ -75,6 +75,11 @@ impl Dos {
         &self.client
     }
 
+    /// The same, for transactions.
+    pub fn client_mut(&mut self) -> &mut Client {
+        &mut self.client
+    }
+
     /// The server ends a session a moment after its client does; a template must be free of them.
     async fn close(self, addresses: &Addresses, name: &str) -> Result<()> {
         drop(self.client);

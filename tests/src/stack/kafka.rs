@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -33,18 +34,29 @@ struct Node {
     id: usize,
     broker_port: u16,
     controller_port: u16,
+    listeners: Vec<Listener>,
     scratch: Scratch,
+}
+
+/// A further listener of a node, for clients that come by another way: it advertises a port that someone else (a proxy)
+/// listens on.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Capital letters.
+    pub name: String,
+    pub port: u16,
+    pub advertised_port: u16,
 }
 
 impl Kafka {
     /// Starts a cluster and returns when all its brokers know each other.
     pub fn start(nodes: u16) -> Result<Self> {
-        Self::prepare(&Installed::find()?, nodes, None)?.started()
+        Self::prepare(&Installed::find()?, vec![Vec::new(); nodes.into()], None)?.started()
     }
 
     /// Starts one node that also has the listeners of `security`, whose users may do what they were given rights for.
     pub fn start_secured(security: Security) -> Result<Self> {
-        Self::prepare(&Installed::find()?, 1, Some(security))?.started()
+        Self::prepare(&Installed::find()?, vec![Vec::new()], Some(security))?.started()
     }
 
     fn started(mut self) -> Result<Self> {
@@ -54,8 +66,13 @@ impl Kafka {
     }
 
     /// Writes the settings and sets the formatting of the log directories off without waiting for it.
-    pub(super) fn prepare(installed: &Installed, nodes: u16, security: Option<Security>) -> Result<Self> {
-        let nodes = (1..=usize::from(nodes)).map(Node::new).collect::<Result<_>>()?;
+    /// One node for each list of further listeners.
+    pub(super) fn prepare(
+        installed: &Installed,
+        listeners: Vec<Vec<Listener>>,
+        security: Option<Security>,
+    ) -> Result<Self> {
+        let nodes = (1..).zip(listeners).map(|(id, listeners)| Node::new(id, listeners)).collect::<Result<_>>()?;
         let mut kafka = Self { nodes, class_path: installed.class_path(), security };
         let settings: Vec<_> = kafka.nodes.iter().map(|node| kafka.settings(node)).collect();
         for (node, settings) in kafka.nodes.iter_mut().zip(settings) {
@@ -97,9 +114,24 @@ impl Kafka {
 
     /// Starts a node again after [`Self::stop_node`].
     pub fn start_node(&mut self, id: usize) -> Result<()> {
-        let class_path = self.class_path.clone();
-        self.node(id)?.launch(&class_path)?;
+        self.launch_node(id)?;
         self.wait_until_ready()
+    }
+
+    /// As [`Self::start_node`], without waiting for it.
+    pub fn launch_node(&mut self, id: usize) -> Result<()> {
+        let class_path = self.class_path.clone();
+        self.node(id)?.launch(&class_path)
+    }
+
+    /// Numbers of all nodes.
+    pub fn nodes(&self) -> std::ops::RangeInclusive<usize> {
+        1..=self.nodes.len()
+    }
+
+    /// What each node has logged since it was last started.
+    pub fn log_files(&self) -> Vec<PathBuf> {
+        self.nodes.iter().map(|node| node.file("broker.log").into()).collect()
     }
 
     /// Process id of a node that runs, to stop and continue it.
@@ -128,19 +160,26 @@ impl Kafka {
             self.nodes.iter().map(|node| format!("{}@127.0.0.1:{}", node.id, node.controller_port)).collect();
         let Node { id, broker_port, controller_port, .. } = node;
         let security = self.security.as_ref();
-        let (listeners, advertised) =
+        let (secured, secured_advertised) =
             security.map(|security| (security.listeners(), security.advertised())).unwrap_or_default();
+        let further = |each: &dyn Fn(&Listener) -> String| node.listeners.iter().map(each).collect::<String>();
+        let bound = further(&|listener| format!(",{}://127.0.0.1:{}", listener.name, listener.port));
+        let advertised = further(&|listener| format!(",{}://127.0.0.1:{}", listener.name, listener.advertised_port));
+        let protocols = further(&|listener| format!(",{}:PLAINTEXT", listener.name));
         let mut settings = vec![
             "process.roles=broker,controller".to_owned(),
             format!("node.id={id}"),
             format!("controller.quorum.voters={}", voters.join(",")),
             format!(
-                "listeners=PLAINTEXT://127.0.0.1:{broker_port},CONTROLLER://127.0.0.1:{controller_port}{listeners}"
+                "listeners=PLAINTEXT://127.0.0.1:{broker_port},CONTROLLER://127.0.0.1:{controller_port}{bound}{secured}"
             ),
-            format!("advertised.listeners=PLAINTEXT://127.0.0.1:{broker_port}{advertised}"),
+            format!("advertised.listeners=PLAINTEXT://127.0.0.1:{broker_port}{advertised}{secured_advertised}"),
+            "inter.broker.listener.name=PLAINTEXT".to_owned(),
             "controller.listener.names=CONTROLLER".to_owned(),
-            "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL,SSL:SSL"
-                .to_owned(),
+            format!(
+                "listener.security.protocol.map=\
+                 PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL,SSL:SSL{protocols}"
+            ),
             format!("log.dirs={}", node.file("log")),
             format!("default.replication.factor={replicas}"),
             format!("min.insync.replicas={in_sync}"),
@@ -161,13 +200,14 @@ impl Kafka {
 }
 
 impl Node {
-    fn new(id: usize) -> Result<Self> {
+    fn new(id: usize, listeners: Vec<Listener>) -> Result<Self> {
         Ok(Self {
             part: None,
             formatting: None,
             id,
             broker_port: free_port()?,
             controller_port: free_port()?,
+            listeners,
             scratch: Scratch::new("kafka")?,
         })
     }
@@ -191,7 +231,10 @@ impl Node {
         if let Some(formatting) = self.formatting.take() {
             formatting.finish()?;
         }
-        let mut command = self.java(class_path, &["-Xmx512m", "kafka.Kafka"]);
+        // Behind proxies it is killed and started over and over: what counts is how soon it is back.
+        let quick: &[_] =
+            if self.listeners.is_empty() { &[] } else { &["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"] };
+        let mut command = self.java(class_path, &[quick, &["-Xmx512m", "kafka.Kafka"]].concat());
         command.arg(self.file("server.properties"));
         self.part = Some(Part::start("Kafka", command, self.file("broker.log").as_ref())?);
         Ok(())

@@ -18,11 +18,11 @@ mod security;
 pub use addresses::Addresses;
 pub use certificates::{Authority, Identity};
 pub use installed::Installed;
-pub use kafka::Kafka;
+pub use kafka::{Kafka, Listener};
 pub use nginx::Nginx;
 pub use part::{Part, bound_to_parent, give_up, signal};
 pub use ports::free_port;
-pub use postgres::{Durability, Postgres, SUPERUSER};
+pub use postgres::{BaseBackup, Durability, Postgres, SUPERUSER};
 pub use registry::Registry;
 pub use scratch::Scratch;
 pub use security::{Security, USER};
@@ -51,11 +51,16 @@ impl Stack {
     ///
     /// The parts end with the thread that calls this: call it from one that stays, best the main thread.
     pub fn start(settings: &Settings) -> Result<Self> {
+        Self::start_listening(settings.durability, vec![Vec::new(); settings.kafka_nodes.into()])
+    }
+
+    /// As [`Self::start`], with one Kafka node for each list of further listeners.
+    pub fn start_listening(durability: Durability, listeners: Vec<Vec<Listener>>) -> Result<Self> {
         let installed = Installed::find()?;
         // All are set off before any is waited for, as most of their time is spent side by side.
         let mut registry = Registry::launch(&installed)?;
-        let mut postgres = Postgres::prepare(settings.durability)?;
-        let mut kafka = Kafka::prepare(&installed, settings.kafka_nodes, None)?;
+        let mut postgres = Postgres::prepare(durability)?;
+        let mut kafka = Kafka::prepare(&installed, listeners, None)?;
         postgres.launch()?;
         kafka.launch()?;
         postgres.wait_until_ready()?;

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, bail};
 
@@ -28,6 +29,8 @@ hostssl all all 127.0.0.1/32 scram-sha-256
 pub enum Durability {
     Synced,
     Unsynced,
+    /// A commit outlives the server, however that ends, but not the machine.
+    Flushed,
 }
 
 /// A server on 127.0.0.1, superuser `postgres`, with password over TCP and nothing but itself in it.
@@ -129,9 +132,12 @@ impl Postgres {
             }
             settings.push(format!("hba_file={}", file("hba.conf")));
         }
-        if self.durability == Durability::Unsynced {
-            settings.extend(["fsync=off", "full_page_writes=off", "synchronous_commit=off"].map(str::to_owned));
-        }
+        let relaxed: &[&str] = match self.durability {
+            Durability::Synced => &[],
+            Durability::Unsynced => &["fsync=off", "full_page_writes=off", "synchronous_commit=off"],
+            Durability::Flushed => &["fsync=off", "full_page_writes=off"],
+        };
+        settings.extend(relaxed.iter().map(ToString::to_string));
         settings
     }
 
@@ -151,6 +157,44 @@ impl Postgres {
         Ok(())
     }
 
+    /// Sends a signal to the server without waiting for what it does.
+    pub fn signal(&self, name: &str) -> bool {
+        self.part.as_ref().is_some_and(|part| part.signal(name))
+    }
+
+    /// A copy of the running server's data folder, with the tablespaces beside it that `moved` names as (from, to).
+    pub fn base_backup(&self, moved: &[(PathBuf, PathBuf)]) -> Result<BaseBackup> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let folder = self.scratch.path().join(format!("backup-{number}"));
+        let mut command = as_postgres("KILL", &self.binaries.join("pg_basebackup"));
+        command.arg("--pgdata").arg(&folder).args(["--checkpoint=fast", "--wal-method=stream", "--no-sync"]);
+        command.args(["--dbname", &self.url("postgres")]);
+        for (from, to) in moved {
+            command.arg(format!("--tablespace-mapping={}={}", from.display(), to.display()));
+        }
+        let log = self.scratch.path().join("pg_basebackup.log");
+        Part::start("pg_basebackup", command, &log)?.finish()?;
+        Ok(BaseBackup { folder })
+    }
+
+    /// Puts a backup in the place of the data of a server that is stopped.
+    pub fn put_back(&mut self, backup: &BaseBackup) -> Result<()> {
+        let data = self.scratch.path().join("data");
+        fs::remove_dir_all(&data).context("failed to remove the data of PostgreSQL")?;
+        fs::rename(&backup.folder, &data).context("failed to put the backup in its place")
+    }
+
+    /// What the server has logged since it was last started.
+    pub fn log_file(&self) -> PathBuf {
+        self.scratch.path().join("server.log")
+    }
+
+    /// Gives a folder to the user that the server runs as.
+    pub fn give(&self, folder: &Path) -> Result<()> {
+        if is_root() { give_to_postgres(folder) } else { Ok(()) }
+    }
+
     /// The superuser's URL of a database.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://{SUPERUSER}@127.0.0.1:{}/{database}", self.port)
@@ -164,6 +208,12 @@ impl Postgres {
     pub fn port(&self) -> u16 {
         self.port
     }
+}
+
+/// A copy of a server's data folder.
+#[derive(Debug)]
+pub struct BaseBackup {
+    folder: PathBuf,
 }
 
 impl Drop for Postgres {

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use dosi_tests::golden_form::{Change, DAYS, Service, SpecifiedDate};
 use rand::Rng;
 use rand::rngs::StdRng;
 use serde_json::json;
 
 use super::profile::{Profile, phone};
 use super::times::{AHEAD, Minutes, PAST, change_a_day, long};
+use crate::golden_form::{Change, DAYS, Service, SpecifiedDate};
 
 const ACTIVE: i32 = 1;
 const CLOSED: i32 = 2;

@@ -11,12 +11,14 @@ mod times;
 
 use std::collections::BTreeMap;
 
-use dosi_tests::golden_form::{Country, Event, Location};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use serde_json::Value;
+
+use crate::golden_form::{Country, Event, Location, Service};
 
 use directory::services_of;
-use events::events_of;
+use events::{edited, events_of};
 use profile::Profile;
 
 /// Organisations of England; DoS has three services for each.
@@ -28,17 +30,44 @@ pub fn generate(seed: u64, organisations: u32) -> Country {
     let mut locations = BTreeMap::new();
     let mut arrivals = Vec::new();
     for number in 0..organisations {
-        // Each its own: a larger country begins with the smaller one.
-        let mut rng = StdRng::seed_from_u64(seed ^ (u64::from(number) << 20));
-        let profile = Profile::new(number, &mut rng);
-        country.services.extend(services_of(&profile, &mut rng));
-        locations.insert(profile.postcode.clone(), location(&profile, &mut rng));
-        arrivals.extend(events_of(&profile, &mut rng));
+        let mut organisation = Organisation::new(seed, number);
+        arrivals.extend(events_of(&organisation.profile, &mut organisation.rng));
+        locations.insert(organisation.profile.postcode, organisation.location);
+        country.services.extend(organisation.services);
     }
     arrivals.sort_by(|left: &(f64, Event), right| left.0.total_cmp(&right.0));
     country.locations = locations.into_values().collect();
     country.events = arrivals.into_iter().map(|(_, event)| event).collect();
     country
+}
+
+/// One organisation: what DoS holds of it, and a profile that it goes on editing.
+#[derive(Debug)]
+pub struct Organisation {
+    pub services: Vec<Service>,
+    pub location: Location,
+    profile: Profile,
+    rng: StdRng,
+}
+
+impl Organisation {
+    pub fn new(seed: u64, number: u32) -> Self {
+        // Each its own: a larger country begins with the smaller one.
+        let mut rng = StdRng::seed_from_u64(seed ^ (u64::from(number) << 20));
+        let profile = Profile::new(number, &mut rng);
+        let services = services_of(&profile, &mut rng);
+        let location = location(&profile, &mut rng);
+        Self { services, location, profile, rng }
+    }
+
+    pub fn ods_code(&self) -> &str {
+        &self.profile.ods_code
+    }
+
+    /// The change event of one more edit; once in a while it is not for us or wrong, as those of [`generate`] are.
+    pub fn edit(&mut self) -> Value {
+        edited(&mut self.profile, &mut self.rng)
+    }
 }
 
 /// Spelled as in DoS, now and then without the space; a few rows lack what makes them valid.

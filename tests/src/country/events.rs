@@ -1,13 +1,13 @@
 //! What NHS.uk sends of an organisation: its whole profile at each edit, once in a while wrong, late or not for us.
 
 use chrono::NaiveDate;
-use dosi_tests::golden_form::Event;
 use rand::Rng;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
 
 use super::profile::{Profile, phone};
 use super::times::{Minutes, change_a_day, short};
+use crate::golden_form::Event;
 
 const WEEKDAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 
@@ -31,6 +31,14 @@ pub(super) fn events_of(profile: &Profile, rng: &mut StdRng) -> Vec<(f64, Event)
         arrival += if rng.random_bool(0.06) { -0.001 } else { 0.002 };
     }
     events
+}
+
+/// The event of the next edit.
+pub(super) fn edited(profile: &mut Profile, rng: &mut StdRng) -> Value {
+    make_an_edit(profile, rng);
+    let mut event = change_event(profile, rng);
+    spoil(&mut event, rng);
+    event
 }
 
 /// What a person at a pharmacy changes in one session.
