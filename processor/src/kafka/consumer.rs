@@ -229,8 +229,8 @@ impl Loop {
         {
             let statistics = context.statistics.lock().expect("no holder of this lock panics");
             let mut assigned = context.assigned.lock().expect("no holder of this lock panics");
-            for (&partition, state) in assigned.iter_mut().filter(|(_, state)| state.begun && state.at_end) {
-                let known = statistics.get(&partition).filter(|known| known.at > state.active_at);
+            for (&partition, state) in assigned.iter_mut().filter(|(_, state)| state.begun) {
+                let known = statistics.get(&partition).filter(|known| state.at_end && known.at > state.active_at);
                 let Some(known) = known.filter(|_| state.active_at.elapsed() >= quiet) else {
                     all_told = false;
                     continue;
@@ -270,11 +270,16 @@ impl Loop {
             tracing::debug!(partition, offset, %error, "seek to be tried again");
             return false;
         }
-        context.with_assigned(partition, |state| {
-            *state =
-                Assigned { untouched_at: None, begun: true, active_at: Instant::now(), at_end: false, told_quiet: -1 };
+        let is_at_end = context.with_assigned(partition, |state| {
+            // Its end may have been told before anybody listened; nothing would tell it again.
+            let at_end = state.at_end && untouched_at == Some(offset);
+            *state = Assigned { untouched_at: None, begun: true, active_at: Instant::now(), at_end, told_quiet: -1 };
+            at_end
         });
         context.partitions.begun(partition, life);
+        if is_at_end == Some(true) {
+            context.partitions.end_reached(partition);
+        }
         self.full.remove(&partition);
         self.resume(partition);
         true
