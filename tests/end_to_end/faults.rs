@@ -82,25 +82,39 @@ async fn another_writer_is_waited_for() {
     deadlock(&world, &running).await;
     let outcomes = world.outcomes().await;
 
-    assert_eq!((outcomes.count("UPDATED"), outcomes.dead_letters.len()), (12, 0));
+    assert_eq!((outcomes.count("UPDATED"), outcomes.dead_letters.len()), (13, 0));
     stopped_in_good_order(running);
 }
 
 /// The lane has locked all but the last service and waits for that one; its holder then asks for the first.
 async fn deadlock(world: &World, running: &Running) {
+    // All six in one batch: they come while the lane waits with another.
+    let other = dosi_tests::dos::Dos::open(world.dos.url()).await.unwrap();
+    let lock = "BEGIN; SELECT FROM pathwaysdos.services WHERE odscode = 'FA003' FOR UPDATE";
+    other.client().batch_execute(lock).await.unwrap();
+    world.produce(&[good("FA003", 2, "0113 2")]).await;
+    until_the_lane_waits(world).await;
+    one_each(world, 3).await;
+    let lag = "dosi_consumer_lag{partition=\"0\"}";
+    until("all are there", async || running.metric(lag).unwrap().unwrap_or(0.0) >= 7.0).await;
     // Soon enough that the lane is the one to notice, before its lock time-out.
     world
         .execute(
             "SET deadlock_timeout = '30s'; BEGIN; UPDATE pathwaysdos.services SET fax = '1' WHERE odscode = 'FA006'",
         )
         .await;
+    other.client().batch_execute("COMMIT").await.unwrap();
+    until("the lane has gone on", async || world.position(0).await == Some(7)).await;
     let before = retries(running, "database");
-    one_each(world, 2).await;
+    until_the_lane_waits(world).await;
+    world.execute("UPDATE pathwaysdos.services SET fax = '1' WHERE odscode = 'FA001'; COMMIT").await;
+    until("the lane gave way", async || retries(running, "database") > before).await;
+}
+
+async fn until_the_lane_waits(world: &World) {
     let waiting =
         "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
     until("the lane waits", async || world.value::<i64>(waiting).await > 0).await;
-    world.execute("UPDATE pathwaysdos.services SET fax = '1' WHERE odscode = 'FA001'; COMMIT").await;
-    until("the lane gave way", async || retries(running, "database") > before).await;
 }
 
 fn retries(running: &Running, dependency: &str) -> f64 {
@@ -206,7 +220,7 @@ async fn a_right_that_is_taken_away_is_named_and_waited_for() {
     wait_until_ready(&running).await;
     let outcomes = world.outcomes().await;
 
-    assert_eq!((outcomes.count("UPDATED"), outcomes.dead_letters.len()), (12, 0));
+    assert_eq!((outcomes.count("UPDATED"), outcomes.dead_letters.len()), (13, 0));
     stopped_in_good_order(running);
     world.execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
 }
