@@ -33,6 +33,7 @@ test: install ## run all tests, on real parts
 	$(CARGO) test --locked --workspace --no-run
 	$(RUNNER) RUST_TEST_THREADS=3 $(call UNDER_STACK,debug) --searched -- $(CARGO) test --locked --workspace --no-fail-fast $(TESTS)
 ifeq ($(TESTS),)
+	$(CARGO) test --locked --package dosi --features fault-injection --test simulation every_defect
 	$(CARGO) build --locked --release --workspace --bins
 	$(CHAOS) --seeds 1,2 --minutes 1.4
 endif
@@ -57,6 +58,13 @@ simulate: ## try the exactly-once protocol in many schedules (SCHEDULES=1000000 
 mutants: ## see that the simulation finds deliberate defects of the protocol
 	$(CARGO) test --locked --package dosi --features fault-injection --test simulation every_defect -- --nocapture
 
+.PHONY: england
+england: install ## hold all events of a country against the core's serial run, with the optimised program
+	$(CARGO) build --locked --workspace --bins
+	$(CARGO) build --locked --release --package dosi
+	DOSI_TEST_BINARY=$(abspath $(TARGET))/release/dosi $(call UNDER_STACK,debug) -- \
+		$(CARGO) test --locked --package dosi-tests --test end_to_end england -- --nocapture
+
 .PHONY: bench-england
 bench-england: install ## work off all change events of England, and say how fast
 	$(CARGO) build --locked --release --workspace --bins
@@ -73,7 +81,7 @@ fmt: ## format the source
 .PHONY: lint
 lint: install ## check the format, and clippy with warnings as errors
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
 
 # What is checked here needs only the lock file.
 .PHONY: deny

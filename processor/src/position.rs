@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, anyhow};
 use chrono::Utc;
-use rdkafka::{Offset, TopicPartitionList, consumer::Consumer as _, groups::GroupInfo, metadata::Metadata};
+use rdkafka::{Offset, TopicPartitionList, consumer::Consumer as _, error::KafkaResult, groups::GroupInfo};
 use tokio::{
     task::spawn_blocking,
     time::{sleep, timeout},
@@ -123,7 +123,7 @@ async fn set(settings: &PositionSetSettings, deadline: Instant) -> Result<(), Fa
     let mut client = database.lease_within(GIVE_UP).await?;
     let row = position::read(&*client, topic, &[settings.partition]).await.context("failed to read the position")?;
     let row = row.get(&settings.partition);
-    refuse_owned(parts, settings.partition, row).await?;
+    refuse_owned(parts, settings.partition, row, deadline).await?;
     refuse_publishable(&*client, topic, settings.partition, in_kafka.group).await?;
 
     // Three steps, each of which can be repeated: hold the partition at its new position; the group's offset and the audit
@@ -172,15 +172,20 @@ fn detail(row: Option<&PositionRow>, group: GroupOffset) -> String {
 }
 
 /// A partition that somebody works on is not for a person to move; a halted one waits for just that.
-async fn refuse_owned(parts: &PositionParts, partition: i32, row: Option<&PositionRow>) -> Result<(), Failure> {
+async fn refuse_owned(
+    parts: &PositionParts,
+    partition: i32,
+    row: Option<&PositionRow>,
+    deadline: Instant,
+) -> Result<(), Failure> {
     if row.is_some_and(|row| row.halted_reason.is_some()) {
         return Ok(());
     }
     let consumer = group_consumer(parts)?;
     let (group_id, topic) = (parts.deployment.group_id.clone(), parts.topics.change_events.clone());
     let owner = spawn_blocking(move || {
-        let groups =
-            consumer.fetch_group_list(Some(&group_id), BROKER_TIMEOUT).context("failed to ask for the group")?;
+        let groups = patiently(&consumer, deadline, |within| consumer.fetch_group_list(Some(&group_id), within))
+            .context("failed to ask for the group")?;
         groups.groups().iter().try_fold(None, |owner, group| Ok(owner.or(owner_of(group, &topic, partition)?)))
     });
     let owner: anyhow::Result<Option<String>> = owner.await.map_err(|panic| Failure::Failed(panic.into()))?;
@@ -268,12 +273,17 @@ async fn read_kafka(parts: &PositionParts, only: Option<i32>, deadline: Instant)
     reading.await.map_err(|panic| Failure::Failed(panic.into()))?
 }
 
-/// Asks again until the deadline, unless the brokers refuse.
-fn metadata(consumer: &Asker, topic: &str, deadline: Instant) -> anyhow::Result<Metadata> {
+/// Asks again until the deadline, unless the brokers refuse: after a kill they hold offsets back until they have ended its
+/// transaction.
+fn patiently<T>(
+    consumer: &Asker,
+    deadline: Instant,
+    mut ask: impl FnMut(Duration) -> KafkaResult<T>,
+) -> anyhow::Result<T> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now()).max(PAUSE);
-        match consumer.fetch_metadata(Some(topic), BROKER_TIMEOUT.min(left)) {
-            Ok(metadata) => return Ok(metadata),
+        match ask(BROKER_TIMEOUT.min(left)) {
+            Ok(told) => return Ok(told),
             Err(error) => match refused(consumer, &error) {
                 Some(line) => return Err(anyhow!(Refused(line))),
                 None if Instant::now() + PAUSE < deadline => std::thread::sleep(PAUSE),
@@ -289,7 +299,8 @@ fn read_kafka_blocking(
     only: Option<i32>,
     deadline: Instant,
 ) -> Result<Vec<InKafka>, Failure> {
-    let metadata = metadata(consumer, topic, deadline).context("failed to reach Kafka")?;
+    let metadata = patiently(consumer, deadline, |within| consumer.fetch_metadata(Some(topic), within))
+        .context("failed to reach Kafka")?;
     let partitions: Vec<i32> = metadata
         .topics()
         .iter()
@@ -301,21 +312,25 @@ fn read_kafka_blocking(
     }
     let mut found = Vec::new();
     for partition in partitions.into_iter().filter(|&partition| only.is_none_or(|only| only == partition)) {
-        let mut list = TopicPartitionList::new();
-        list.add_partition(topic, partition);
-        let committed =
-            consumer.committed_offsets(list, BROKER_TIMEOUT).context("failed to read the group's offsets")?;
-        let told = committed.find_partition(topic, partition).context("the broker left a partition out")?;
-        // The call succeeds although the broker refused to answer for the partition.
-        told.error().context("failed to read the group's offset")?;
-        let group = match told.offset() {
-            Offset::Offset(offset) => GroupOffset::At(offset),
-            _ => GroupOffset::Missing,
-        };
-        let (low, high) =
-            consumer.fetch_watermarks(topic, partition, BROKER_TIMEOUT).context("failed to read the log's ends")?;
+        let group = patiently(consumer, deadline, |within| group_offset(consumer, topic, partition, within))
+            .context("failed to read the group's offset")?;
+        let (low, high) = patiently(consumer, deadline, |within| consumer.fetch_watermarks(topic, partition, within))
+            .context("failed to read the log's ends")?;
         found.push(InKafka { partition, group, log: LogEnds { low, high } });
     }
     found.sort_by_key(|found| found.partition);
     Ok(found)
+}
+
+fn group_offset(consumer: &Asker, topic: &str, partition: i32, within: Duration) -> KafkaResult<GroupOffset> {
+    let mut list = TopicPartitionList::new();
+    list.add_partition(topic, partition);
+    let committed = consumer.committed_offsets(list, within)?;
+    let Some(told) = committed.find_partition(topic, partition) else { return Ok(GroupOffset::Missing) };
+    // The call succeeds although the broker refused to answer for the partition.
+    told.error()?;
+    Ok(match told.offset() {
+        Offset::Offset(offset) => GroupOffset::At(offset),
+        _ => GroupOffset::Missing,
+    })
 }

@@ -27,14 +27,14 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(9);
 /// Of it, how long the ends of quiet partitions may take to be told and to become positions.
 const ENDS_TIMEOUT: Duration = Duration::from_millis(600);
 /// And how long lanes may finish the batches in hand.
-const LANES_TIMEOUT: Duration = Duration::from_secs(3);
+const LANES_TIMEOUT: Duration = Duration::from_millis(2_700);
 /// And how long the publisher may send what is applied.
 const PUBLISH_TIMEOUT: Duration = Duration::from_millis(2_500);
 /// And how long the consumer may take to leave the group.
 const GROUP_TIMEOUT: Duration = Duration::from_millis(2_500);
 
-/// Every how many seconds the database is asked whether it still has the positions that were committed.
-const POSITIONS_LOOK: u64 = 10;
+/// How often the database is asked whether it still has the positions that were committed.
+const POSITIONS_LOOK: Duration = Duration::from_secs(10);
 
 /// Processes until SIGTERM or SIGINT, or with `--exit-at-end` until the topic's end.
 pub async fn run(settings: RunSettings) -> Result<(), Failure> {
@@ -66,6 +66,7 @@ async fn process(
     };
     let work = start(settings, &shared)?;
     let ticker = tokio::spawn(tick(Arc::clone(&shared)));
+    let looker = tokio::spawn(look_at_positions(Arc::clone(&shared)));
     let mut is_asked = false;
     let line = tokio::select! {
         () = stop.came() => {
@@ -85,6 +86,7 @@ async fn process(
     }
     work.leave(&shared).await;
     ticker.abort();
+    looker.abort();
     line.map_or(Ok(()), |line| Err(Failure::Failed(anyhow::anyhow!(line))))
 }
 
@@ -222,14 +224,19 @@ async fn at_end(shared: &Shared) {
     tracing::info!("every partition has reached the end it had at start");
 }
 
-/// Gauges that nobody sets as things happen, and a look whether the database has lost commits.
+/// Gauges that nobody sets as things happen.
 async fn tick(shared: Arc<Shared>) {
     let mut ticks = interval(Duration::from_secs(1));
-    for second in 0_u64.. {
+    loop {
         ticks.tick().await;
         shared.measure();
-        if second % POSITIONS_LOOK == 0 {
-            shared.look_at_positions().await;
-        }
+    }
+}
+
+/// Looks whether the database has lost commits, beside everything else.
+async fn look_at_positions(shared: Arc<Shared>) {
+    loop {
+        sleep(POSITIONS_LOOK).await;
+        shared.look_at_positions().await;
     }
 }

@@ -144,6 +144,22 @@ async fn lost_group_offsets_halt_until_they_are_set() {
 }
 
 #[tokio::test]
+async fn a_missing_outbox_row_halts_until_the_position_is_set() {
+    let world = World::new(&CODES, 2).await;
+    world.three_each().await;
+    // As if a row had been deleted before it was published.
+    world.set_group_offset(0, 2);
+
+    let running = world.halted("offset 2 is to be published next and position 3 is beyond it").await;
+    world.produce(&[to(0, 9), to(1, 9)]).await;
+    world.wait_for_phone("FA002", "01139").await;
+    assert_eq!(world.phone("FA001").await.as_deref(), Some("01133"), "nothing is applied meanwhile");
+    world.repaired(&running, 3).await;
+    let outcomes = world.outcomes().await;
+    assert_eq!((outcomes.count("UPDATED"), outcomes.dead_letters.len()), (8, 0));
+}
+
+#[tokio::test]
 async fn a_position_outside_of_the_log_halts_until_it_is_set() {
     let world = World::new(&CODES, 2).await;
     world.three_each().await;

@@ -25,6 +25,9 @@ pub const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest that a transaction takes by its time-outs; the broker ends it after `transaction.timeout.ms`.
 pub const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// The longest that ending one takes that cannot be committed.
+pub const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A producer with the group's and instance's transactional id.
 pub type TransactionalProducer = BaseProducer<Context>;
 
@@ -180,7 +183,7 @@ fn left(deadline: Instant) -> Duration {
 }
 
 fn abort(producer: &TransactionalProducer, cause: KafkaError) -> PublishError {
-    match producer.abort_transaction(Duration::from_secs(5)) {
+    match producer.abort_transaction(ABORT_TIMEOUT) {
         Ok(()) => PublishError::Aborted(cause),
         Err(_) => doubt(cause),
     }

@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout};
 use super::Shared;
 use crate::{
     domain::{
+        audit::Outcome,
         batch::{self, DeadLetter, DosState, Effects, EventDecision, Input, Moment},
         history::HistoryHead,
         ods_code::OdsCode,
@@ -39,6 +40,9 @@ use crate::{
 
 /// A database that does not answer at all is noticed after this long; its own time-outs are shorter.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(35);
+
+/// Most characters of an ODS code in a log line.
+const ODS_CODE_CHARS: usize = 40;
 
 /// Bytes that several events may make together; more of them are applied in parts.
 const OUTPUT_BYTES_MAX: usize = 8 << 20;
@@ -277,7 +281,27 @@ fn count(shared: &Shared, events: &[Prepared], decisions: &[EventDecision]) {
     metrics.batch_events.observe(f64::from(u32::try_from(events.len()).unwrap_or(u32::MAX)));
     for (event, decision) in events.iter().zip(decisions) {
         metrics.decided(decision);
+        tell(event, decision);
         metrics.event_latency.observe(seconds_since(event.record.timestamp_ms));
+    }
+}
+
+/// One line for each event whose outcome is durable; what was refused is worth a warning, what changed nothing is for those
+/// who look closely.
+fn tell(event: &Prepared, decision: &EventDecision) {
+    let correlation_id = event.decoded.input.correlation_id.as_str();
+    // A code that is refused may be of any length.
+    let ods_code = event.decoded.ods_code.as_deref().map(|code| code.chars().take(ODS_CODE_CHARS).collect::<String>());
+    let (partition, offset) = (event.record.partition, event.record.offset);
+    let outcome = decision.outcome.as_str();
+    match (&decision.dead_letter, decision.outcome) {
+        (Some(DeadLetter { reason, .. }), _) => {
+            tracing::warn!(correlation_id, ods_code, partition, offset, outcome, reason, "event refused");
+        }
+        (None, Outcome::Updated) => {
+            tracing::info!(correlation_id, ods_code, partition, offset, outcome, "event applied");
+        }
+        (None, _) => tracing::debug!(correlation_id, ods_code, partition, offset, outcome, "event applied"),
     }
 }
 

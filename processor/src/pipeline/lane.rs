@@ -123,6 +123,8 @@ impl Lane {
                 let group = self.shared.group_offset(self.partition.number).await;
                 if !protocol.group_confirmed(group) {
                     self.shared.serving.lock().protocol.doubt(self.partition.assignment);
+                }
+                if group.is_none() {
                     sleep(BROKER_LOOK).await;
                 }
             }
@@ -212,7 +214,7 @@ impl Lane {
         self.partition.set_position(position);
         self.shared.set_halted(&self.partition, None);
         self.shared.publish_now.notify_one();
-        self.shared.up(Dependency::Database);
+        self.shared.lane_goes_on(self.partition.number);
         Ok(())
     }
 

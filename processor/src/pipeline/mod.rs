@@ -54,6 +54,9 @@ use crate::{
 /// A question to the brokers waits this long; a broker that holds an answer back is asked again.
 const BROKER_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// A look at the positions waits this long for the database.
+const POSITIONS_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A halted partition's name in `/readyz`.
 fn halt_component(partition: i32) -> String {
     format!("partition {partition}")
@@ -216,6 +219,8 @@ impl Shared {
             self.set_halted(partition, Some(line));
             partition.notify_changed();
             partition.deliver(Delivery::CheckLog);
+        } else {
+            tracing::warn!(partition = partition.number, "not halted yet, its position has moved on: {line}");
         }
         Ok(())
     }
@@ -226,8 +231,10 @@ impl Shared {
         let begun = partitions.into_iter().filter(|partition| partition.position() > 0 && !partition.is_halted());
         let moved: Vec<_> = begun.map(|partition| (partition.position(), partition)).collect();
         let numbers: Vec<i32> = moved.iter().map(|(_, partition)| partition.number).collect();
-        match self.read_positions(&numbers).await {
+        let read = timeout(POSITIONS_TIMEOUT, self.read_positions(&numbers)).await;
+        match read.unwrap_or_else(|_| Err(Fault::no_answer())) {
             Ok(rows) => {
+                self.up(Dependency::Database);
                 for (moved_to, partition) in moved {
                     let seen = rows.get(&partition.number).map_or(0, |row| row.position);
                     if is_behind(seen, moved_to) {
@@ -242,9 +249,6 @@ impl Shared {
 
     /// The rows of these partitions; one without a row is absent.
     pub async fn read_positions(&self, partitions: &[i32]) -> Result<HashMap<i32, PositionRow>, Fault> {
-        if partitions.is_empty() {
-            return Ok(HashMap::new());
-        }
         let lease = self.database.lease().await?;
         let rows = postgres::position::read(&*lease, &self.topics.change_events, partitions).await?;
         lease.give_back();

@@ -19,7 +19,9 @@ use tokio::{
 
 use super::{Shared, backoff::Backoff, batch::seconds_since, lane::stopped, partition::Delivery, rights};
 use crate::{
-    kafka::publisher::{self, Content, OPEN_TIMEOUT, PublishError, TRANSACTION_TIMEOUT, TransactionalProducer},
+    kafka::publisher::{
+        self, ABORT_TIMEOUT, Content, OPEN_TIMEOUT, PublishError, TRANSACTION_TIMEOUT, TransactionalProducer,
+    },
     postgres::{
         Fault,
         outbox::{self, Output},
@@ -135,6 +137,10 @@ impl Publisher {
             };
         }
         self.clear_outbox(false).await;
+        if self.producer.is_some() && !self.has_work() {
+            // Nothing that could still be refused.
+            rights::may_publish(&self.shared);
+        }
         then == Then::Published
     }
 
@@ -240,7 +246,7 @@ impl Publisher {
         let began = Instant::now();
         let shared = Arc::clone(&self.shared);
         let transaction = spawn_blocking(move || transact(&shared, &producer, number));
-        let ended = timeout(TRANSACTION_TIMEOUT + OPEN_TIMEOUT + WATCHDOG, transaction).await;
+        let ended = timeout(TRANSACTION_TIMEOUT + ABORT_TIMEOUT + WATCHDOG, transaction).await;
         self.shared.metrics.spent(Stage::Publish, began.elapsed());
         match ended {
             Ok(Ok(Some((transaction, Ok(()))))) => {
@@ -378,15 +384,16 @@ impl Publisher {
     }
 }
 
-/// The blocking part: the list of partitions and the group's metadata are taken under the lock that the rebalance callback
-/// takes, then all is sent. `None` when there was nothing to send any more; else the transaction's number and end.
+/// The blocking part: the list of partitions is taken under the lock that the rebalance callback takes, then all is sent. `None` when there was nothing to send any more; else the transaction's number and end.
 fn transact(shared: &Shared, producer: &TransactionalProducer, number: u64) -> Option<(u64, Result<(), PublishError>)> {
     if shared.topic_gone.load(Ordering::Relaxed) {
         return None;
     }
     let (transaction, group, abandoned) = {
-        let mut serving = shared.serving.lock();
+        // Metadata first: the broker refuses those of an older generation than the list's, never the other way round. And
+        // not under the lock, as nothing bounds the call.
         let group = shared.consumer().consumer().group_metadata()?;
+        let mut serving = shared.serving.lock();
         let (transaction, abandoned) = serving.begin(number)?;
         (transaction, group, abandoned)
     };

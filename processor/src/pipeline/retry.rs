@@ -167,11 +167,7 @@ impl Applier {
                 let letter = DeadLetter { reason: failure.reason(), detail: failure.detail() };
                 let refusal = Refusal { letter, attempts: *attempts };
                 batch.refused = Some(&refusal);
-                let tried = attempt(&self.shared, number, batch).await;
-                if let (Ok(Attempt::Applied(_)), [event]) = (&tried, events) {
-                    tell_dead_lettered(event, &refusal);
-                }
-                tried
+                attempt(&self.shared, number, batch).await
             }
         };
         match tried {
@@ -229,17 +225,4 @@ impl Applier {
         lease.give_back();
         Ok(())
     }
-}
-
-/// Nothing of the event is applied; what says so is durable.
-fn tell_dead_lettered(event: &Prepared, Refusal { letter, .. }: &Refusal) {
-    tracing::warn!(
-        correlation_id = event.decoded.input.correlation_id,
-        ods_code = event.decoded.ods_code,
-        partition = event.record.partition,
-        offset = event.record.offset,
-        reason = letter.reason,
-        detail = letter.detail,
-        "event dead-lettered"
-    );
 }

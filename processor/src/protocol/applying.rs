@@ -315,3 +315,114 @@ impl<E: Event, F: Failure> Applying<E, F> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct One(i64, &'static str);
+
+    impl Event for One {
+        fn offset(&self) -> i64 {
+            self.0
+        }
+
+        fn ods_code(&self) -> Option<&str> {
+            Some(self.1)
+        }
+    }
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    struct Fault(Class);
+
+    impl Failure for Fault {
+        fn class(&self) -> Class {
+            self.0
+        }
+
+        fn reason(&self) -> String {
+            format!("{:?}", self.0)
+        }
+    }
+
+    /// Three events, of which those at `bad` fail each time; what was dead-lettered, after how many attempts, and how many
+    /// transactions it took. Ends where the position does not move any more.
+    fn apply(progress: Progress, bad: &[i64], class: Class, answers: bool) -> (Vec<(i64, i32)>, usize, Progress) {
+        let events = vec![One(5, "FA001"), One(6, "FA002"), One(7, "FA003")];
+        let mut applying = Applying::<_, Fault>::new(events, None, progress);
+        let (mut letters, mut tries) = (Vec::new(), 0);
+        for _ in 0..100 {
+            match applying.step() {
+                Step::Applied | Step::Fenced => break,
+                Step::Probe => applying.probed(answers),
+                Step::Wait(_) => applying.waited(),
+                Step::Try(one) => {
+                    tries += 1;
+                    let offsets: Vec<i64> = applying.events()[one.events.clone()].iter().map(Event::offset).collect();
+                    let is_refused = matches!(one.how, How::Refused { .. });
+                    if !is_refused && offsets.iter().any(|offset| bad.contains(offset)) {
+                        applying.tried(Tried::Failed(Fault(class)));
+                        continue;
+                    }
+                    if let How::Refused { attempts, .. } = one.how {
+                        letters.push((offsets[0], attempts));
+                    }
+                    applying.tried(Tried::Applied);
+                }
+            }
+        }
+        (letters, tries, applying.into_progress())
+    }
+
+    #[test]
+    fn content_costs_its_event_at_once_and_no_other() {
+        let (letters, _, progress) = apply(Progress::new(5), &[6], Class::Content, true);
+        assert_eq!((letters, progress.position), (vec![(6, 1)], 8));
+    }
+
+    #[test]
+    fn an_unclear_failure_is_tried_five_times_alone() {
+        let (letters, tries, progress) = apply(Progress::new(5), &[6], Class::Unclear, true);
+        // Together, then each by itself; the second once more in company, five times alone and as a dead letter.
+        assert_eq!((letters, tries, progress.position), (vec![(6, 5)], 1 + 1 + 1 + 5 + 1 + 1, 8));
+    }
+
+    #[test]
+    fn a_connection_lost_again_and_again_on_one_event_is_that_events_fault() {
+        let (letters, _, progress) = apply(Progress::new(5), &[6], Class::ConnectionLost, true);
+        assert_eq!((letters, progress.position), (vec![(6, 5)], 8));
+    }
+
+    #[test]
+    fn nothing_is_given_up_while_the_database_does_not_answer_or_another_writer_is_in_the_way() {
+        for (class, answers) in [
+            (Class::ConnectionLost, false),
+            (Class::Unclear, false),
+            (Class::Contention, true),
+            (Class::Dependency, true),
+        ] {
+            let (letters, _, progress) = apply(Progress::new(5), &[6], class, answers);
+            assert!(letters.is_empty() && progress.position <= 6, "{class:?}: {letters:?} at {}", progress.position);
+        }
+    }
+
+    #[test]
+    fn two_organisations_that_fail_alike_are_no_events_fault() {
+        let (letters, _, progress) = apply(Progress::new(5), &[6, 7], Class::Unclear, true);
+        assert_eq!((letters, progress.position), (vec![(6, 5)], 7));
+    }
+
+    #[test]
+    fn too_much_for_one_transaction_is_halved() {
+        let events = (0..4).map(|offset| One(offset, "FA001")).collect();
+        let mut applying = Applying::<_, Fault>::new(events, Some(9), Progress::new(0));
+        let mut tried = Vec::new();
+        while let Step::Try(one) = applying.step() {
+            tried.push((one.events.clone(), one.from, one.to));
+            applying.tried(if one.events.len() > 2 { Tried::TooLarge } else { Tried::Applied });
+        }
+        assert_eq!(applying.step(), Step::Applied);
+        assert_eq!(tried, [(0..4, 0, 9), (0..2, 0, 2), (2..4, 2, 9)]);
+    }
+}

@@ -125,10 +125,14 @@ impl Lane {
         };
     }
 
-    /// The group's offset now; whether that is what the halt is for. `None` when the broker did not tell.
+    /// The group's offset now; `false` when it is not what the halt is for. `None` when the broker did not tell: it is asked
+    /// again, as nothing may be applied meanwhile.
     pub fn group_confirmed(&mut self, group: Option<GroupOffset>) -> bool {
         let Stage::Confirming(reason) = &self.stage else { return true };
-        let is_confirmed = group.is_some() && group == reason.group_offset();
+        if group.is_none() {
+            return true;
+        }
+        let is_confirmed = group == reason.group_offset();
         self.stage = if is_confirmed { Stage::Halting(reason.clone()) } else { Stage::Reading };
         is_confirmed
     }
@@ -223,12 +227,13 @@ mod tests {
         let log = Some(LogEnds { low: 0, high: 9 });
         for (confirmed, next) in [
             (Some(GroupOffset::At(5)), Step::ReadPosition),
-            (None, Step::ReadPosition),
             (Some(GroupOffset::Missing), Step::Halt(HaltReason::GroupOffsetMissing { position: 5 })),
         ] {
             lane.position_read(Some(row(5)), None, GroupOffset::Missing);
             lane.log_ends_read(log, GroupOffset::Missing);
             assert_eq!(lane.step(), Step::ConfirmGroup);
+            assert!(lane.group_confirmed(None));
+            assert_eq!(lane.step(), Step::ConfirmGroup, "asked again");
             assert_eq!(lane.group_confirmed(confirmed), next != Step::ReadPosition);
             assert_eq!(lane.step(), next);
         }

@@ -99,6 +99,8 @@ struct Served<R> {
 enum Errand<R> {
     None,
     AskingGroupOffset,
+    /// Doubted since it was asked: the answer says nothing.
+    AskedInVain,
     ReadingOutbox,
     /// Rows that go on from the group's offset.
     RowsRead(Vec<OutboxSpan<R>>),
@@ -368,6 +370,8 @@ impl<R: Clone> Publisher<R> {
                     served.unpublished.published_from_outbox(load.to, &load.spans);
                 }
                 Ended::Committed => served.unpublished.published(load.to),
+                // Read again when it is its turn: an abort must not let what is held grow.
+                Ended::Aborted if load.read_back => served.errand = Errand::None,
                 Ended::Aborted => {}
                 Ended::InDoubt => served.doubt(),
             }
@@ -389,10 +393,13 @@ impl<R: Clone> Publisher<R> {
     /// What the broker says of the group's offset; `None`: nothing yet. Whether the partition is still served so.
     pub fn group_offset_read(&mut self, assignment: Assignment, group: Option<GroupOffset>) -> bool {
         let Some(served) = self.served(assignment) else { return false };
-        if !matches!(served.errand, Errand::AskingGroupOffset) {
+        if !matches!(served.errand, Errand::AskingGroupOffset | Errand::AskedInVain) {
             return false;
         }
-        served.errand = Errand::None;
+        let is_stale = matches!(std::mem::replace(&mut served.errand, Errand::None), Errand::AskedInVain);
+        if is_stale {
+            return false;
+        }
         let Some(group) = group else { return true };
         served.unpublished.group_offset_read(group);
         if let GroupOffset::At(offset) = group {
@@ -409,6 +416,9 @@ impl<R: Clone> Publisher<R> {
         }
         served.errand = Errand::Resting;
         let Some(OutboxRead { rows, position }) = read else { return };
+        if served.unpublished.group() != GroupOffset::At(from) {
+            return;
+        }
         let rows = contiguous_from(rows, from);
         if !rows.is_empty() {
             served.errand = Errand::RowsRead(rows);
@@ -461,8 +471,10 @@ impl<R: Clone> Publisher<R> {
 impl<R: Clone> Served<R> {
     fn doubt(&mut self) {
         self.unpublished.doubt();
-        if matches!(self.errand, Errand::RowsRead(_)) {
-            self.errand = Errand::None;
+        match self.errand {
+            Errand::RowsRead(_) => self.errand = Errand::None,
+            Errand::AskingGroupOffset => self.errand = Errand::AskedInVain,
+            _ => {}
         }
     }
 

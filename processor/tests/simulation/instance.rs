@@ -170,6 +170,13 @@ impl Instance {
         }
     }
 
+    /// Somebody may have changed the group's offset: it is asked for again.
+    pub(crate) fn doubt(&mut self) {
+        for lane in self.lanes.values() {
+            self.publisher.doubt(lane.assignment);
+        }
+    }
+
     /// The watchdog: the publisher goes on without the thread.
     pub(crate) fn leave_thread_behind(&mut self) -> bool {
         let Some(thread) = self.threads.iter_mut().find(|thread| !thread.is_left_behind) else { return false };

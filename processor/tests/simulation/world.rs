@@ -402,6 +402,11 @@ impl World {
                     self.seen.left_behind += u64::from(instance.leave_thread_behind());
                 }
             }
+            10 => {
+                if let Some(instance) = self.instances[id].as_mut() {
+                    instance.doubt();
+                }
+            }
             _ => self.begin_move(),
         }
     }
