@@ -159,8 +159,6 @@ impl<R: Clone> Publisher<R> {
         }
     }
 
-    // Partitions come and go.
-
     pub fn assign(&mut self, partition: i32) -> Assignment {
         self.assignments += 1;
         let number = self.assignments;
@@ -178,15 +176,13 @@ impl<R: Clone> Publisher<R> {
 
     /// Whether the transaction under way carries any of these.
     pub fn carries_any(&self, partitions: &[i32]) -> bool {
-        let carried = |load: &Load<R>| partitions.contains(&load.assignment.partition);
-        self.in_flight.as_ref().is_some_and(|transaction| transaction.loads.iter().any(carried))
+        let loads = self.in_flight.iter().flat_map(|transaction| &transaction.loads);
+        loads.into_iter().any(|load| partitions.contains(&load.assignment.partition))
     }
 
     fn served(&mut self, assignment: Assignment) -> Option<&mut Served<R>> {
         self.served.get_mut(&assignment.partition).filter(|served| served.number == assignment.number)
     }
-
-    // What lanes say and ask.
 
     /// What is known of a partition, while it is served.
     pub fn unpublished(&self, assignment: Assignment) -> Option<&Unpublished<R>> {
@@ -231,8 +227,6 @@ impl<R: Clone> Publisher<R> {
             served.start_to_commit = start;
         }
     }
-
-    // The publisher's loop.
 
     /// Another look at every partition, each in turn the first: what one transaction does not take of a long backlog is not
     /// always the same partitions'.
@@ -338,11 +332,10 @@ impl<R: Clone> Publisher<R> {
                 loads.push(load);
             }
         }
-        if loads.is_empty() && !is(Mutant::PartitionsOutsideLock) {
-            return None;
-        }
         if is(Mutant::PartitionsOutsideLock) {
-            loads = std::mem::take(&mut self.looked_at);
+            loads.clone_from(&self.looked_at);
+        } else if loads.is_empty() {
+            return None;
         }
         if is(Mutant::RowDeletedEarly) {
             self.clearable.extend(loads.iter().map(|load| (load.assignment.partition, load.to)));
@@ -393,11 +386,11 @@ impl<R: Clone> Publisher<R> {
     /// What the broker says of the group's offset; `None`: nothing yet. Whether the partition is still served so.
     pub fn group_offset_read(&mut self, assignment: Assignment, group: Option<GroupOffset>) -> bool {
         let Some(served) = self.served(assignment) else { return false };
-        if !matches!(served.errand, Errand::AskingGroupOffset | Errand::AskedInVain) {
-            return false;
+        let is_asked = matches!(served.errand, Errand::AskingGroupOffset);
+        if is_asked || matches!(served.errand, Errand::AskedInVain) {
+            served.errand = Errand::None;
         }
-        let is_stale = matches!(std::mem::replace(&mut served.errand, Errand::None), Errand::AskedInVain);
-        if is_stale {
+        if !is_asked {
             return false;
         }
         let Some(group) = group else { return true };
@@ -462,7 +455,7 @@ impl<R: Clone> Publisher<R> {
         self.served.values().map(|served| served.unpublished.held_bytes()).sum()
     }
 
-    /// What waits for publishing, all partitions together.
+    /// Outbox rows that wait for publishing.
     pub fn batches(&self) -> usize {
         self.served.values().map(|served| served.unpublished.backlog().batches).sum()
     }
@@ -499,3 +492,6 @@ impl<R> Load<R> {
         self.spans.iter().map(|span| span.bytes).sum()
     }
 }
+
+#[cfg(test)]
+mod tests;
