@@ -30,7 +30,8 @@ const OVERHEAD_BYTES: usize = 128;
 /// What the broker may add to a header of its name and value.
 const HEADER_OVERHEAD_BYTES: usize = 10;
 
-/// The record to publish. A value that would make it larger than `bytes_max` is left out: the archive has it.
+/// The record to publish. What would make it larger than `bytes_max` is left out, the value first (the archive has it), then
+/// the original headers, then the key.
 pub fn record(
     input: &InputRecord,
     decoded: &Decoded,
@@ -55,6 +56,14 @@ pub fn record(
         }
     };
     record.headers.extend(omitted.map(|why| header(VALUE_OMITTED, why)));
+    // A topic that allows much less than the input's may not even take what comes with the value: refused for its size, one
+    // record would stop all publishing.
+    if size(&record) > bytes_max {
+        record.headers.retain(|(name, _)| OWN.contains(&name.as_str()));
+    }
+    if size(&record) > bytes_max {
+        record.key = None;
+    }
     record
 }
 

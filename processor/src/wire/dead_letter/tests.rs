@@ -110,6 +110,18 @@ fn a_value_that_is_too_large_is_left_out() {
 }
 
 #[test]
+fn what_comes_with_the_value_is_left_out_where_the_topic_allows_less() {
+    let mut large = input(Some(b"{}"));
+    large.headers.push(("h".to_owned(), Some(vec![b'x'; 5000])));
+    let record = dead(&large, 4000);
+    assert!(header(&record, "h").is_empty() && record.key == large.key, "{record:?}");
+    assert_eq!(header(&record, VALUE_OMITTED), [b"too-large"]);
+    large.key = Some(vec![b'k'; 5000]);
+    let record = dead(&large, 4000);
+    assert_eq!((header(&record, OFFSET).len(), record.key), (1, None));
+}
+
+#[test]
 fn headers_of_an_earlier_dead_letter_are_replaced() {
     let mut replayed = input(Some(b"{}"));
     let earlier = dead(&input(Some(b"Staff")), BYTES_MAX).headers;
