@@ -63,6 +63,7 @@ async fn each_bad_record_has_its_outcome_and_the_partition_goes_on() {
     let running = world.run();
     let outcomes = world.outcomes().await;
 
+    check_log(&running, &outcomes);
     for (offset, case) in (0..).step_by(2).zip(&cases) {
         check(&outcomes, offset, case, &world).await;
         assert_eq!(outcomes.outcome(0, offset + 1).field("outcome"), "UPDATED", "after {}", case.name);
@@ -76,6 +77,28 @@ async fn each_bad_record_has_its_outcome_and_the_partition_goes_on() {
     check_for_personal_data(&running, &outcomes, &world).await;
     let ended = running.stop("TERM").unwrap();
     assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
+}
+
+/// Each refused event has one line of its own, by which it is found.
+fn check_log(running: &Running, outcomes: &Outcomes) {
+    let log = running.log();
+    let lines: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let refused = outcomes
+        .audit
+        .iter()
+        .filter(|record| record.field("outcome") == "REJECTED" || record.field("outcome") == "DEAD_LETTERED");
+    for outcome in refused {
+        let is_its = |line: &&Value| {
+            line["message"] == "event refused" && line["correlation_id"] == *outcome.field("correlation_id")
+        };
+        let own: Vec<_> = lines.iter().filter(is_its).collect();
+        assert_eq!(own.len(), 1, "{outcome:?}");
+        assert_eq!((&own[0]["level"], &own[0]["outcome"]), (&json!("WARN"), outcome.field("outcome")));
+        assert_eq!(&own[0]["offset"], outcome.field("source_offset"));
+        let code = outcome.field("ods_code").as_str().unwrap_or_default();
+        assert!(code.starts_with(own[0]["ods_code"].as_str().unwrap_or_default()), "{:?}", own[0]);
+        assert_eq!(own[0]["ods_code"].is_string(), !code.is_empty(), "{:?}", own[0]);
+    }
 }
 
 async fn check(outcomes: &Outcomes, offset: i64, case: &Case, world: &World) {

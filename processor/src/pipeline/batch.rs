@@ -291,7 +291,8 @@ fn count(shared: &Shared, events: &[Prepared], decisions: &[EventDecision]) {
 fn tell(event: &Prepared, decision: &EventDecision) {
     let correlation_id = event.decoded.input.correlation_id.as_str();
     // A code that is refused may be of any length.
-    let ods_code = event.decoded.ods_code.as_deref().map(|code| code.chars().take(ODS_CODE_CHARS).collect::<String>());
+    let ods_code = event.decoded.ods_code.as_deref().filter(|code| !code.is_empty());
+    let ods_code = ods_code.map(|code| code.chars().take(ODS_CODE_CHARS).collect::<String>());
     let (partition, offset) = (event.record.partition, event.record.offset);
     let outcome = decision.outcome.as_str();
     match (&decision.dead_letter, decision.outcome) {
