@@ -220,7 +220,7 @@ async fn a_right_that_is_taken_away_is_named_and_waited_for() {
     wait_until_ready(&running).await;
     let outcomes = world.outcomes().await;
 
-    assert_eq!((outcomes.count("UPDATED"), outcomes.dead_letters.len()), (13, 0));
+    assert_eq!((outcomes.count("UPDATED"), outcomes.dead_letters.len()), (12, 0));
     stopped_in_good_order(running);
     world.execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
 }

@@ -11,9 +11,9 @@ use crate::support::{PARTITIONS, Run, until};
 use crate::support_faults::{World, good};
 
 /// Small batches, so that there are many moments to be killed in.
-const BATCH_EVENTS: &str = "20";
-/// Each instance has had this many events before one of them goes.
-const EVENTS_BEFORE: f64 = 100.0;
+const BATCH_EVENTS: &str = "10";
+/// The instance that goes has had this many events before it does.
+const EVENTS_BEFORE: f64 = 40.0;
 const STAYS: &str = "stays";
 const GOES: &str = "goes";
 /// Tries to kill between two commits that lie some milliseconds apart.
@@ -135,7 +135,7 @@ async fn killed_when(seen: fn(&Positions) -> bool, landed: impl Fn(&Positions, &
     panic!("none of {KILLS_MAX} kills came between the two commits");
 }
 
-/// Two instances with half the partitions each, both at work and neither done: one to stay and one to go.
+/// Two instances with half the partitions each, the one that is to go at work and not done: one to stay and one to go.
 async fn two_in_the_middle(run: &Run) -> Two {
     let start = |instance| {
         let dosi = run.dosi.clone().with("DOSI_INSTANCE_ID", instance).with("DOSI_BATCH_EVENTS_MAX", BATCH_EVENTS);
@@ -150,7 +150,8 @@ async fn two_in_the_middle(run: &Run) -> Two {
     until("each instance has half the partitions", shared_out).await;
     sql.batch_execute("COMMIT").await.unwrap();
     let partitions_that_go = run.group.owners().remove(GOES).unwrap();
-    until("both instances work", async || [&stays, &goes].into_iter().all(|one| events_of(one) >= EVENTS_BEFORE)).await;
+    // The other may still wait to try again: who waited for both might find this one done.
+    until("the instance that is to go works", async || events_of(&goes) >= EVENTS_BEFORE).await;
     Two { stays, goes, partitions_that_go }
 }
 

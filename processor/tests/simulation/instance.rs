@@ -159,7 +159,7 @@ impl Instance {
         }
     }
 
-    /// The callback may return: no transaction carries them, or none will send anything more.
+    /// No transaction carries them.
     pub(crate) fn is_given_up(&self, partitions: &[i32]) -> bool {
         is(Mutant::LateOffset) || !self.publisher.carries_any(partitions)
     }
@@ -243,14 +243,13 @@ impl Instance {
             }
         };
         lane.is_busy = true;
-        let actor = Actor::Lane(lane.assignment);
         if let Request::Try { one, events, .. } = &request
             && is(Mutant::OffsetBeforeDatabase)
         {
             let span = span_of(one, events);
             self.publisher.applied(lane.assignment, span);
         }
-        Some((actor, request))
+        Some((Actor::Lane(lane.assignment), request))
     }
 
     pub(crate) fn answer_lane(&mut self, assignment: Assignment, request: &Request, reply: Reply) {
@@ -265,9 +264,9 @@ impl Instance {
                 if tried == Tried::Applied && !is(Mutant::OffsetBeforeDatabase) {
                     self.publisher.applied(assignment, span_of(one, events));
                 }
-                lane.tried(tried);
+                lane.tried(&tried);
             }
-            (Request::Try { .. }, _) => lane.tried(Tried::Failed(Fault(Class::ConnectionLost))),
+            (Request::Try { .. }, _) => lane.tried(&Tried::Failed(Fault(Class::ConnectionLost))),
             (Request::Probe, reply) => lane.probed(matches!(reply, Reply::Done)),
             (_, Reply::Position(row, halted)) => lane.protocol.position_read(row, halted, group),
             (_, Reply::LogEnds(ends)) => lane.protocol.log_ends_read(Some(ends), group),
@@ -491,15 +490,11 @@ impl LaneActor {
         }
     }
 
-    fn tried(&mut self, tried: Tried<Fault>) {
-        if let Some(applying) = &mut self.applying {
-            applying.tried(tried);
-        }
+    fn tried(&mut self, tried: &Tried<Fault>) {
+        self.applying.iter_mut().for_each(|applying| applying.tried(tried.clone()));
     }
 
     fn probed(&mut self, answers: bool) {
-        if let Some(applying) = &mut self.applying {
-            applying.probed(answers);
-        }
+        self.applying.iter_mut().for_each(|applying| applying.probed(answers));
     }
 }
