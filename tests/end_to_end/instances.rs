@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use dosi_tests::dos::Dos;
 use dosi_tests::program::Running;
 
 use crate::ending::{Ending, assert_same};
@@ -24,17 +25,20 @@ struct Two {
     stays: Running,
     goes: Running,
     partitions_that_go: Vec<i32>,
+    /// Holds one of these partitions back, so that the instance that goes cannot be done however quick it is.
+    holding: Dos,
 }
 
 #[tokio::test]
 async fn two_instances_one_killed() {
     let control = control();
     let run = control.golden.scene.new_run().await;
-    let Two { mut stays, goes, partitions_that_go } = two_in_the_middle(&run).await;
+    let Two { mut stays, goes, partitions_that_go, holding } = two_in_the_middle(&run).await;
 
     drop(goes);
 
     assert_unfinished(&run, &partitions_that_go).await;
+    holding.client().batch_execute("COMMIT").await.unwrap();
     finish(control, &run, &mut stays).await;
     stop(stays);
     assert_as_control(control, &run).await;
@@ -44,11 +48,12 @@ async fn two_instances_one_killed() {
 async fn two_instances_one_asked_to_stop() {
     let control = control();
     let run = control.golden.scene.new_run().await;
-    let Two { mut stays, goes, partitions_that_go } = two_in_the_middle(&run).await;
+    let Two { mut stays, goes, partitions_that_go, holding } = two_in_the_middle(&run).await;
 
     stop(goes);
 
     assert_unfinished(&run, &partitions_that_go).await;
+    holding.client().batch_execute("COMMIT").await.unwrap();
     finish(control, &run, &mut stays).await;
     stop(stays);
     assert_as_control(control, &run).await;
@@ -148,11 +153,18 @@ async fn two_in_the_middle(run: &Run) -> Two {
     let half = usize::try_from(PARTITIONS / 2).unwrap();
     let shared_out = async || [STAYS, GOES].iter().all(|one| run.group.owners().get(*one).map(Vec::len) == Some(half));
     until("each instance has half the partitions", shared_out).await;
-    sql.batch_execute("COMMIT").await.unwrap();
     let partitions_that_go = run.group.owners().remove(GOES).unwrap();
+    let holding = Dos::open(run.dos.url()).await.unwrap();
+    let hold = format!(
+        "BEGIN; SELECT FROM dos_integration.consumer_position WHERE partition = {} FOR UPDATE",
+        partitions_that_go[0]
+    );
+    // Comes between two tries of its lane, which gives up waiting for the table now and then.
+    holding.client().batch_execute(&hold).await.unwrap();
+    sql.batch_execute("COMMIT").await.unwrap();
     // The other may still wait to try again: who waited for both might find this one done.
     until("the instance that is to go works", async || events_of(&goes) >= EVENTS_BEFORE).await;
-    Two { stays, goes, partitions_that_go }
+    Two { stays, goes, partitions_that_go, holding }
 }
 
 /// Events that an instance has decided so far.
