@@ -84,7 +84,11 @@ impl Opening {
     }
 }
 
-const WEEKDAY_KEYS: [&str; 7] = [
+/// Keys of single columns, and of what comes with a postcode (rule 7.3).
+pub const COLUMN_KEYS: [&str; 7] =
+    ["postaladdress", "cmseastings", "cmsnorthings", "cmsorgtown", "postalcode", "cmstelephoneno", "cmsurl"];
+/// Keys of the weekdays, Monday first.
+pub const WEEKDAY_KEYS: [&str; 7] = [
     "cmsopentimemonday",
     "cmsopentimetuesday",
     "cmsopentimewednesday",

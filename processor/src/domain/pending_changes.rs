@@ -5,27 +5,15 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json, value::RawValue};
 
 use super::{
+    changes::{COLUMN_KEYS, WEEKDAY_KEYS},
     json as lenient,
     service::{Creator, PendingChange},
 };
 
-/// Keys that this service keeps itself; a change of any other key is for people to judge (rule 4.1).
-const REJECTABLE_KEYS: [&str; 14] = [
-    "postaladdress",
-    "cmseastings",
-    "cmsnorthings",
-    "cmsorgtown",
-    "postalcode",
-    "cmstelephoneno",
-    "cmsurl",
-    "cmsopentimemonday",
-    "cmsopentimetuesday",
-    "cmsopentimewednesday",
-    "cmsopentimethursday",
-    "cmsopentimefriday",
-    "cmsopentimesaturday",
-    "cmsopentimesunday",
-];
+/// This service keeps the key itself; a change of any other key is for people to judge (rule 4.1).
+fn is_rejectable(key: &str) -> bool {
+    COLUMN_KEYS.contains(&key) || WEEKDAY_KEYS.contains(&key)
+}
 
 /// A pending change to reject, with what the e-mail to its creator tells (rules 4.2, 4.3). Personal data.
 pub(super) struct Rejection {
@@ -54,7 +42,7 @@ pub(super) fn rejections(pending: Vec<PendingChange>) -> BTreeMap<i32, Vec<Rejec
 fn overruled(value: &str) -> Option<String> {
     let document = lenient::members(lenient::parse(value)?)?;
     let proposed = lenient::members(document.get("new")?)?;
-    if proposed.is_empty() || !proposed.iter().all(|(key, _)| REJECTABLE_KEYS.contains(&key)) {
+    if proposed.is_empty() || !proposed.iter().all(|(key, _)| is_rejectable(key)) {
         return None;
     }
     let mut changes: Vec<Value> = Vec::new();

@@ -13,6 +13,7 @@ use crate::{
     domain::{
         audit::{Outcome, Report},
         batch::EventDecision,
+        changes::{COLUMN_KEYS, WEEKDAY_KEYS},
     },
     version,
 };
@@ -130,25 +131,8 @@ const REPORT_KEYS: &[&str] = &[
     "CHANGE_EVENT_OUTCOME",
 ];
 
-const FIELDS: &[&str] = &[
-    "postaladdress",
-    "postalcode",
-    "cmsorgtown",
-    "cmseastings",
-    "cmsnorthings",
-    "cmstelephoneno",
-    "cmsurl",
-    "cmsorgstatus",
-    "cmsopentimemonday",
-    "cmsopentimetuesday",
-    "cmsopentimewednesday",
-    "cmsopentimethursday",
-    "cmsopentimefriday",
-    "cmsopentimesaturday",
-    "cmsopentimesunday",
-    "cmsopentimespecified",
-    "cmssgsdid",
-];
+/// Fields of `SERVICE_UPDATE` beside the keys of columns and weekdays.
+const OTHER_FIELDS: [&str; 3] = ["cmsorgstatus", "cmsopentimespecified", "cmssgsdid"];
 
 /// Rules 1.3 and 6.8; a SQLSTATE joins them when it happens.
 const DEAD_LETTER_REASONS: &[&str] = &[
@@ -288,9 +272,14 @@ impl Metrics {
         for outcome in OUTCOMES {
             self.change_events.with_label_values(&[outcome.as_str()]);
         }
-        for (counters, values) in
-            [(&self.reports, REPORT_KEYS), (&self.service_updates, FIELDS), (&self.dead_letters, DEAD_LETTER_REASONS)]
-        {
+        let known: [(&IntCounterVec, &[&str]); 5] = [
+            (&self.reports, REPORT_KEYS),
+            (&self.service_updates, &COLUMN_KEYS),
+            (&self.service_updates, &WEEKDAY_KEYS),
+            (&self.service_updates, &OTHER_FIELDS),
+            (&self.dead_letters, DEAD_LETTER_REASONS),
+        ];
+        for (counters, values) in known {
             for value in values {
                 counters.with_label_values(&[*value]);
             }
