@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 
 use crate::core_support::golden_reports::{dates_in_order, expected_report, in_order, sorted};
 use crate::ending::{Caused, Ending, assert_history_grew};
-use crate::rights::with_rights_as_told;
 use crate::support::Scene;
 
 /// Enough events to be killed in the middle of; every copy is judged.
@@ -88,9 +87,7 @@ pub(crate) fn control() -> &'static Control {
         let run = std::thread::spawn(|| {
             tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
                 let golden = GoldenScene::set(cases(COPIES)).await;
-                let mut run = golden.scene.new_run().await;
-                // What dosi says it needs is all that it needs.
-                run.dosi = with_rights_as_told(run.dosi, &run.dos).await;
+                let run = golden.scene.new_run().await;
                 run.to_end(WITHIN);
                 let ending = Ending::read(&golden.scene, &run).await;
                 Control { golden, ending }

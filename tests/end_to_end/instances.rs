@@ -31,26 +31,20 @@ struct Two {
 
 #[tokio::test]
 async fn two_instances_one_killed() {
-    let control = control();
-    let run = control.golden.scene.new_run().await;
-    let Two { mut stays, goes, partitions_that_go, holding } = two_in_the_middle(&run).await;
-
-    drop(goes);
-
-    assert_unfinished(&run, &partitions_that_go).await;
-    holding.client().batch_execute("COMMIT").await.unwrap();
-    finish(control, &run, &mut stays).await;
-    stop(stays);
-    assert_as_control(control, &run).await;
+    one_of_two_goes(drop).await;
 }
 
 #[tokio::test]
 async fn two_instances_one_asked_to_stop() {
+    one_of_two_goes(stop).await;
+}
+
+async fn one_of_two_goes(go: fn(Running)) {
     let control = control();
     let run = control.golden.scene.new_run().await;
     let Two { mut stays, goes, partitions_that_go, holding } = two_in_the_middle(&run).await;
 
-    stop(goes);
+    go(goes);
 
     assert_unfinished(&run, &partitions_that_go).await;
     holding.client().batch_execute("COMMIT").await.unwrap();

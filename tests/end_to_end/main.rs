@@ -9,7 +9,6 @@
 //! - [`faults`], [`outages`]: what the database refuses, parts that go away
 //! - [`crashes`]: the process ends before or after each durable step
 //! - [`security`]: TLS, passwords, certificates and rights, and the search for what must show nowhere
-//! - [`rights`]: what a database role needs
 //! - [`audit_reader`], [`dos_database`]: the tests' own eyes
 //! - [`ending`]: what a run left, and what must hold of every run
 //! - [`support`], [`support_faults`], [`group`]: runs of dosi on the same events, and where the group stands
@@ -34,7 +33,6 @@ mod instances;
 mod markers;
 mod outages;
 mod repair;
-mod rights;
 mod security;
 mod settings;
 mod support;
