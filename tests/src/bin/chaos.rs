@@ -58,11 +58,12 @@ fn run_all(arguments: &Arguments) -> Result<bool> {
         eprintln!("seed {seed}, {} minutes", arguments.minutes);
         let settings = Settings { seed: *seed, length, events_per_second: arguments.events_per_second };
         let outcome = run(&mut parts, settings, runtime.handle())?;
-        print!("{}", report::details(&outcome));
         outcomes.push(outcome);
     }
     let table = report::table(&outcomes);
     println!("{table}");
+    // Last, where they are seen first.
+    outcomes.iter().for_each(|outcome| print!("{}", report::details(outcome)));
     if let Some(file) = &arguments.report {
         std::fs::write(file, &table).with_context(|| format!("failed to write {}", file.display()))?;
     }
