@@ -47,6 +47,16 @@ chaos: install ## the optimised program under faults, and nothing lost, twice or
 	$(CARGO) build --locked --release --workspace --bins
 	$(CHAOS) --seeds $(SEED) --minutes $(MINUTES) $(if $(REPORT),--report $(REPORT))
 
+SEEDS ?= 1,2,3
+DEFECTS ?= all
+
+.PHONY: chaos-mutants
+chaos-mutants: install ## see that those faults find deliberate defects of the program (DEFECTS=row-not-next,… SEEDS=1,2)
+	$(CARGO) build --locked --release --package dosi --features fault-injection
+	cp $(TARGET)/release/dosi $(TARGET)/release/dosi-fault-injection
+	$(CARGO) build --locked --release --workspace --bins
+	$(CHAOS) --seeds $(SEEDS) --minutes 1.4 --defects $(DEFECTS)
+
 SCHEDULES ?= 1000000
 
 .PHONY: simulate

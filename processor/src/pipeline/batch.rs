@@ -47,6 +47,9 @@ const ODS_CODE_CHARS: usize = 40;
 /// Bytes that several events may make together; more of them are applied in parts.
 const OUTPUT_BYTES_MAX: usize = 8 << 20;
 
+/// For a deliberate defect: long enough for something to happen meanwhile.
+const MUTANT_GAP: Duration = Duration::from_millis(100);
+
 /// A record with what was read from it; kept through every retry.
 #[derive(Debug)]
 pub struct Prepared {
@@ -116,6 +119,9 @@ async fn run(shared: &Shared, partition: i32, batch: Batch<'_>) -> Result<Attemp
     }
     let moment = Moment { now: Utc::now(), today: shared.today() };
     let decided = decide(shared, &transaction, batch, moment).await?;
+    if is(Mutant::SequenceWithoutLock) || is(Mutant::RowsWithoutLock) {
+        tokio::time::sleep(MUTANT_GAP).await;
+    }
     let Some(span) = write(shared, &transaction, partition, batch, moment.now, &decided).await? else {
         transaction.rollback().await?;
         lease.give_back();
@@ -127,7 +133,7 @@ async fn run(shared: &Shared, partition: i32, batch: Batch<'_>) -> Result<Attemp
     {
         shared.serving.lock().protocol.applied(ours.assignment, span.clone());
         shared.publish_now.notify_one();
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(MUTANT_GAP).await;
     }
     fail_point!("database-commit-before");
     transaction.commit().await?;

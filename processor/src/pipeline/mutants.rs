@@ -17,6 +17,15 @@ use crate::{
 
 /// Long enough for a fault to fall into.
 const GAP: Duration = Duration::from_millis(400);
+/// Long enough for the others to hear of a rebalance and to take the partitions over.
+const REBALANCE: Duration = Duration::from_secs(4);
+
+/// Between the list that was taken too early and its use.
+pub(super) fn before_the_lock() {
+    if is(Mutant::PartitionsOutsideLock) {
+        thread::sleep(REBALANCE);
+    }
+}
 
 /// Publishes with the defect that is wanted.
 pub(super) fn publish<'a>(
@@ -43,7 +52,7 @@ pub(super) fn publish<'a>(
         return publisher::publish(producer, Content { group: &group, ..content });
     }
     if is(Mutant::LateOffset) {
-        thread::sleep(GAP);
+        thread::sleep(REBALANCE);
         let group = member.group_metadata().ok_or_else(nothing)?;
         return publisher::publish(producer, Content { group: &group, ..content });
     }

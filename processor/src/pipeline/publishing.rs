@@ -384,11 +384,14 @@ impl Publisher {
     }
 }
 
-/// The blocking part: the list of partitions is taken under the lock that the rebalance callback takes, then all is sent. `None` when there was nothing to send any more; else the transaction's number and end.
+/// The blocking part: the list of partitions is taken under the lock that the rebalance callback takes, then all is sent.
+/// `None` when there was nothing to send any more; else the transaction's number and end.
 fn transact(shared: &Shared, producer: &TransactionalProducer, number: u64) -> Option<(u64, Result<(), PublishError>)> {
     if shared.topic_gone.load(Ordering::Relaxed) {
         return None;
     }
+    #[cfg(feature = "fault-injection")]
+    super::mutants::before_the_lock();
     let (transaction, group, abandoned) = {
         // Metadata first: the broker refuses those of an older generation than the list's, never the other way round. And
         // not under the lock, as nothing bounds the call.

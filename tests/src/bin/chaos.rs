@@ -1,4 +1,5 @@
 //! `chaos --seeds 1,2 --minutes 2 [--events-per-second 30] [--report FILE]`: dosi under faults; see [`dosi_tests::chaos`].
+//! With `--defects all` (or some names, with commas between): the same with a defect of dosi, which must be found.
 
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -6,8 +7,9 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use dosi::fault_injection::Mutant;
 use dosi_tests::chaos::parts::Parts;
-use dosi_tests::chaos::{Settings, report, run};
+use dosi_tests::chaos::{Settings, mutants, report, run};
 
 /// Set in the process that has its own mounts.
 const OWN_MOUNTS: &str = "DOSI_CHAOS_OWN_MOUNTS";
@@ -17,6 +19,7 @@ struct Arguments {
     minutes: f64,
     events_per_second: u32,
     report: Option<PathBuf>,
+    defects: Vec<Mutant>,
 }
 
 /// Not async: the parts and dosi end with the thread that starts them, which is this one.
@@ -32,7 +35,7 @@ fn main() -> ExitCode {
 }
 
 fn arguments() -> Result<Arguments> {
-    let mut read = Arguments { seeds: vec![1], minutes: 2.0, events_per_second: 30, report: None };
+    let mut read = Arguments { seeds: vec![1], minutes: 2.0, events_per_second: 30, report: None, defects: Vec::new() };
     let mut given = std::env::args().skip(1);
     while let Some(name) = given.next() {
         let value = given.next().with_context(|| format!("{name} needs a value"))?;
@@ -40,6 +43,7 @@ fn arguments() -> Result<Arguments> {
             "--seeds" => read.seeds = value.split(',').map(str::parse).collect::<Result<_, _>>()?,
             "--minutes" => read.minutes = value.parse()?,
             "--events-per-second" => read.events_per_second = value.parse()?,
+            "--defects" => read.defects = mutants::named(&value)?,
             "--report" => read.report = Some(value.into()),
             _ => bail!("unknown: {name}"),
         }
@@ -53,17 +57,23 @@ fn run_all(arguments: &Arguments) -> Result<bool> {
     eprintln!("starting PostgreSQL, three Kafka nodes and the schema registry");
     let mut parts = Parts::start(runtime.handle())?;
     let length = Duration::from_secs_f64(arguments.minutes * 60.0);
+    let settings =
+        |seed: &u64| Settings { seed: *seed, length, events_per_second: arguments.events_per_second, defect: None };
+    let settings: Vec<Settings> = arguments.seeds.iter().map(settings).collect();
+    if !arguments.defects.is_empty() {
+        return mutants::find(&mut parts, &arguments.defects, &settings, runtime.handle());
+    }
     let mut outcomes = Vec::new();
-    for seed in &arguments.seeds {
-        eprintln!("seed {seed}, {} minutes", arguments.minutes);
-        let settings = Settings { seed: *seed, length, events_per_second: arguments.events_per_second };
-        let outcome = run(&mut parts, settings, runtime.handle())?;
-        outcomes.push(outcome);
+    for settings in settings {
+        eprintln!("seed {}, {} minutes", settings.seed, arguments.minutes);
+        outcomes.push(run(&mut parts, settings, runtime.handle())?);
     }
     let table = report::table(&outcomes);
     println!("{table}");
     // Last, where they are seen first.
-    outcomes.iter().for_each(|outcome| print!("{}", report::details(outcome)));
+    for outcome in &outcomes {
+        print!("{}", report::details(outcome));
+    }
     if let Some(file) = &arguments.report {
         std::fs::write(file, &table).with_context(|| format!("failed to write {}", file.display()))?;
     }

@@ -10,13 +10,16 @@
 //! - [`workload`], [`other_writer`]: who sends events, and who else writes to DoS
 //! - [`world`], [`instance`]: what one seed runs in
 //! - [`driver`], [`faults`], [`undo`], [`takeover`]: the faults themselves
+//! - [`witness`]: what must hold all the while
 //! - [`checker`]: what must hold at the end
 //! - [`report`]: what is told of it
+//! - [`mutants`]: deliberate defects of dosi, each of which must be found
 
 pub mod checker;
 pub mod driver;
 mod faults;
 pub mod instance;
+pub mod mutants;
 pub mod other_writer;
 pub mod parts;
 pub mod plan;
@@ -25,6 +28,7 @@ pub mod report;
 pub mod small_disk;
 pub mod takeover;
 mod undo;
+pub mod witness;
 pub mod workload;
 pub mod world;
 
@@ -32,6 +36,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use dosi::fault_injection::Mutant;
 use tokio::runtime::Handle;
 
 use checker::Evidence;
@@ -46,6 +51,8 @@ pub struct Settings {
     pub seed: u64,
     pub length: Duration,
     pub events_per_second: u32,
+    /// The program with a deliberate defect.
+    pub defect: Option<Mutant>,
 }
 
 /// What came of a run.
@@ -70,12 +77,13 @@ impl Outcome {
 pub fn run(parts: &mut Parts, settings: Settings, runtime: &Handle) -> Result<Outcome> {
     let logs = logs(settings.seed)?;
     let plan = Plan::new(settings.seed, settings.length);
-    let mut world = World::set(parts, settings.seed, settings.events_per_second, &logs, runtime)?;
-    let mut tally = Driver::new(parts, &mut world, runtime).run(&plan, settings.length)?;
+    let mut world = World::set(parts, settings, &logs, runtime)?;
+    let mut tally = Driver::new(parts, &mut world, runtime).run(&plan, settings)?;
     match Evidence::read(&world, tally.backups_put_back, runtime).and_then(|evidence| checker::check(&evidence)) {
         Ok(findings) => tally.findings.extend(findings),
         Err(error) => tally.findings.push(format!("what is left cannot be read: {error:#}")),
     }
+    tally.findings.extend(world.witness.seen());
     let outcome = Outcome {
         settings,
         events: world.made.load(std::sync::atomic::Ordering::SeqCst),

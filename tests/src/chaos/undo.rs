@@ -99,6 +99,7 @@ impl Driver<'_> {
                 self.world.instances[*number].kill();
             }
         }
+        self.world.witness.excuse();
         self.parts.stack.postgres.stop("QUIT")?;
         {
             // Its transaction fails with the server; what it logs before the gate opens is gone, too.

@@ -10,11 +10,13 @@ use anyhow::{Context, Result, bail};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
+use super::Settings;
 use super::instance::Instance;
 use super::other_writer::{self, OtherWriter};
 use super::parts::{INSTANCES, Parts};
 use super::small_disk::TABLESPACE;
 use super::takeover::Positions;
+use super::witness::Witness;
 use super::workload::{self, PARTITIONS, Workload};
 use crate::dos::{Dos, TEMPLATE};
 use crate::golden_form::{Location, Service};
@@ -28,7 +30,7 @@ pub const TODAY: &str = "2026-11-22";
 /// The instance whose clock can be stepped.
 const WITH_OWN_CLOCK: usize = 1;
 const NOT_BEGUN: i64 = 1_000_000;
-const ASK_WITHIN: Duration = Duration::from_secs(3);
+pub(super) const ASK_WITHIN: Duration = Duration::from_secs(3);
 
 /// One seed's world.
 pub struct World {
@@ -41,6 +43,7 @@ pub struct World {
     pub instances: Vec<Instance>,
     pub clock: Option<PathBuf>,
     pub writer: Arc<OtherWriter>,
+    pub witness: Witness,
     pub services: Vec<Service>,
     pub locations: Vec<Location>,
     /// Codes with the most events.
@@ -54,7 +57,8 @@ pub struct World {
 
 impl World {
     /// Everything set up, nothing started.
-    pub fn set(parts: &Parts, seed: u64, events_per_second: u32, logs: &Path, runtime: &Handle) -> Result<Self> {
+    pub fn set(parts: &Parts, settings: Settings, logs: &Path, runtime: &Handle) -> Result<Self> {
+        let Settings { seed, events_per_second, defect, .. } = settings;
         let addresses = parts.stack.addresses();
         let workload = Workload::new(seed);
         let (services, locations, often) = (workload.services(), workload.locations(), workload.often());
@@ -76,8 +80,16 @@ impl World {
             runtime.block_on(dos.client().batch_execute(&moved))?;
         }
         let clock = clock(logs)?;
-        let instances = instances(parts, &dosi, &name, clock.as_deref(), logs)?;
-        let group = Group::new(&addresses, dosi.setting("DOSI_GROUP_ID"), dosi.input_topic())?.within(ASK_WITHIN);
+        let with_defect = match defect {
+            Some(mutant) => dosi.clone().with_fault_injection().with("DOSI_MUTANT", &mutant.name()),
+            None => dosi.clone(),
+        };
+        let instances = instances(parts, &with_defect, &name, clock.as_deref(), logs)?;
+        let group = || -> Result<Group> {
+            Ok(Group::new(&addresses, dosi.setting("DOSI_GROUP_ID"), dosi.input_topic())?.within(ASK_WITHIN))
+        };
+        let witness = Witness::start(group()?, url.clone(), dosi.input_topic().to_owned(), runtime.clone());
+        let group = group()?;
         let (made, stop, writer) = Default::default();
         let ids = services.iter().map(|service| service.id).collect();
         let producing = runtime.spawn(workload::produce(
@@ -98,6 +110,7 @@ impl World {
             instances,
             clock,
             writer,
+            witness,
             services,
             locations,
             often,
@@ -124,13 +137,7 @@ impl World {
 
     /// Positions in the database by partition, and how many rows the outbox holds.
     pub fn positions(&self) -> Result<(Positions, i64)> {
-        let read = async {
-            let dos = Dos::open(&self.database_url).await?;
-            let query = "SELECT partition, position FROM dos_integration.consumer_position WHERE topic = $1";
-            let rows = dos.client().query(query, &[&self.dosi.input_topic()]).await?;
-            let outbox = dos.client().query_one("SELECT count(*) FROM dos_integration.outbox", &[]).await?;
-            anyhow::Ok((rows.iter().map(|row| (row.get(0), row.get(1))).collect(), outbox.get(0)))
-        };
+        let read = positions(&self.database_url, self.dosi.input_topic());
         let within = async { tokio::time::timeout(ASK_WITHIN, read).await };
         self.runtime.block_on(within).context("the database does not answer")?
     }
@@ -146,6 +153,15 @@ impl World {
         };
         Ok(missing(&positions) + missing(&committed) + outbox)
     }
+}
+
+/// See [`World::positions`].
+pub(super) async fn positions(database_url: &str, topic: &str) -> Result<(Positions, i64)> {
+    let dos = Dos::open(database_url).await?;
+    let query = "SELECT partition, position FROM dos_integration.consumer_position WHERE topic = $1";
+    let rows = dos.client().query(query, &[&topic]).await?;
+    let outbox = dos.client().query_one("SELECT count(*) FROM dos_integration.outbox", &[]).await?;
+    Ok((rows.iter().map(|row| (row.get(0), row.get(1))).collect(), outbox.get(0)))
 }
 
 fn instances(parts: &Parts, dosi: &Dosi, database: &str, clock: Option<&Path>, logs: &Path) -> Result<Vec<Instance>> {

@@ -1,0 +1,87 @@
+//! Looks on while dosi works. What is published before it is committed may come right in the end, and was a lie meanwhile.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::Result;
+use tokio::runtime::Handle;
+
+use super::world::{ASK_WITHIN, positions};
+use crate::group::Group;
+
+const LOOKS_EVERY: Duration = Duration::from_millis(100);
+
+/// Compares the group's offsets with the positions until it is dropped.
+#[derive(Debug)]
+pub struct Witness {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    stop: AtomicBool,
+    /// A database that has lost its last commits is behind the group, and nothing is wrong with that.
+    is_excused: AtomicBool,
+    seen: Mutex<Option<String>>,
+}
+
+impl Witness {
+    pub fn start(group: Group, database_url: String, topic: String, runtime: Handle) -> Self {
+        let shared = Arc::new(Shared::default());
+        let own = Arc::clone(&shared);
+        let look_on = move || {
+            while !own.stop.load(Ordering::SeqCst) {
+                // Parts that are away have nothing to tell.
+                if let Ok(Some(told)) = ahead(&group, &database_url, &topic, &runtime) {
+                    own.tell(told);
+                }
+                thread::sleep(LOOKS_EVERY);
+            }
+        };
+        Self { shared, thread: Some(thread::spawn(look_on)) }
+    }
+
+    /// From now on, because the database is about to lose commits.
+    pub fn excuse(&self) {
+        self.shared.is_excused.store(true, Ordering::SeqCst);
+    }
+
+    /// The first thing that was wrong.
+    pub fn seen(&self) -> Option<String> {
+        self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Shared {
+    fn tell(&self, what: String) {
+        // Asked after the look, which may have begun before the excuse.
+        if !self.is_excused.load(Ordering::SeqCst) {
+            self.seen.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(what);
+        }
+    }
+}
+
+/// The group's offsets are asked for first: positions only grow meanwhile.
+fn ahead(group: &Group, database_url: &str, topic: &str, runtime: &Handle) -> Result<Option<String>> {
+    let committed = group.committed()?;
+    let read = async { tokio::time::timeout(ASK_WITHIN, positions(database_url, topic)).await };
+    let (positions, _) = runtime.block_on(read)??;
+    let ahead = committed.into_iter().find(|(partition, offset)| positions.get(partition).unwrap_or(&0) < offset);
+    Ok(ahead.map(|(partition, offset)| {
+        let position = positions.get(&partition);
+        format!("the group has committed {offset} of partition {partition} when the position was {position:?}")
+    }))
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            // A panic there was printed; there is nothing to be done about it here.
+            let _ = thread.join();
+        }
+    }
+}
