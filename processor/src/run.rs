@@ -16,7 +16,12 @@ use tokio::{
 use crate::{
     cli::RunSettings,
     error::Failure,
-    kafka::{consumer, partitions::Partitions, settings as protocol},
+    kafka::{
+        consumer,
+        partitions::Partitions,
+        settings as protocol,
+        sharing::{self, Membership},
+    },
     pipeline::{Shared, lanes::Lanes, publishing::Publisher},
     protocol::position::GroupOffset,
     telemetry::{http, metrics::Metrics, readiness::Readiness},
@@ -67,6 +72,7 @@ async fn process(
     let work = start(settings, &shared)?;
     let ticker = tokio::spawn(tick(Arc::clone(&shared)));
     let looker = tokio::spawn(look_at_positions(Arc::clone(&shared)));
+    let sharing = tokio::spawn(sharing::watch(shared.consumer().clone(), membership(settings, &shared)));
     let mut is_asked = false;
     let line = tokio::select! {
         () = stop.came() => {
@@ -87,7 +93,16 @@ async fn process(
     work.leave(&shared).await;
     ticker.abort();
     looker.abort();
+    sharing.abort();
     line.map_or(Ok(()), |line| Err(Failure::Failed(anyhow::anyhow!(line))))
+}
+
+fn membership(settings: &RunSettings, shared: &Shared) -> Membership {
+    Membership {
+        group_id: settings.deployment.group_id.clone(),
+        instance_id: settings.processing.instance_id.clone(),
+        topic: shared.topics.change_events.clone(),
+    }
 }
 
 /// Positions move past what is no record (markers of transactions), so that retention of an idle topic is no loss.

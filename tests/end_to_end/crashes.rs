@@ -91,6 +91,26 @@ crashes! {
     around_a_deletion_from_the_outbox: "outbox-delete-before", "outbox-delete-after";
 }
 
+/// Between giving partitions up and the rebalance in which the other would take them: the broker takes the one that comes
+/// back for the one that was there.
+#[tokio::test]
+async fn partitions_that_belong_to_nobody_are_taken() {
+    let codes: Vec<String> = (0..12).map(|number| format!("FA1{number:02}")).collect();
+    let codes: Vec<&str> = codes.iter().map(String::as_str).collect();
+    let world = World::new(&codes, 6).await;
+    let each = |sequence| codes.iter().map(|code| good(code, sequence, &format!("0113{sequence}"))).collect::<Vec<_>>();
+    let failing = world.dosi.clone().with_fault_injection().with("FAILPOINTS", "revocation-after=panic");
+    let mut first = failing.start(&["run"]).unwrap();
+    first.wait_until_ready().unwrap();
+    world.produce(&each(1)).await;
+    world.wait_until_settled().await;
+    let _second = world.dosi.clone().with("DOSI_INSTANCE_ID", "second").start(&["run"]).unwrap();
+    until("the first dies giving partitions up", async || !first.is_running().unwrap()).await;
+    let _first = world.run();
+    world.produce(&each(2)).await;
+    assert_eq!(world.outcomes().await.count("UPDATED"), 2 * codes.len());
+}
+
 /// A transaction that is still under way when its partitions have to go sends nothing more; the next owner publishes.
 #[tokio::test]
 async fn a_transaction_that_does_not_end_is_abandoned() {

@@ -52,6 +52,7 @@ enum Command {
     Begin(Begin),
     Hold { partition: i32 },
     TellEnds(Telling),
+    Rejoin,
     Leave,
 }
 
@@ -98,6 +99,11 @@ impl ConsumerHandle {
         let (ends, told) = oneshot::channel();
         self.send(Command::TellEnds(Telling { until: Instant::now() + within, ends }));
         timeout(within + POLL * 10, told).await.ok().and_then(Result::ok).unwrap_or_default()
+    }
+
+    /// Leave the group and join it again, so that its partitions are shared out anew.
+    pub fn rejoin(&self) {
+        self.send(Command::Rejoin);
     }
 
     /// Leave the group and end the thread.
@@ -160,6 +166,7 @@ impl Loop {
                     }
                     Command::Hold { partition } => self.hold(partition),
                     Command::TellEnds(telling) => self.telling = Some(telling),
+                    Command::Rejoin => self.rejoin(),
                     Command::Leave => return self.leave(),
                 }
             }
@@ -353,8 +360,17 @@ impl Loop {
         }
     }
 
+    fn rejoin(&mut self) {
+        self.leave();
+        self.begins.clear();
+        self.full.clear();
+        if let Err(error) = self.consumer.subscribe(&[&*self.context().topic]) {
+            self.context().partitions.fatal(format!("failed to join the group anew: {error}"));
+        }
+    }
+
     /// `close()` alone would keep a static member's partitions until its session ends.
-    fn leave(self) {
+    fn leave(&self) {
         self.consumer.unsubscribe();
         let mut until = Instant::now() + LINGER_AFTER_LEAVE;
         let latest = Instant::now() + LEAVE_TIMEOUT;

@@ -9,6 +9,7 @@ pub mod records;
 pub mod refusals;
 pub mod registry;
 pub mod settings;
+pub mod sharing;
 pub mod topics;
 
 use rdkafka::config::RDKafkaLogLevel;

@@ -1,5 +1,6 @@
 //! Which faults come when: the same for the same seed and length.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -148,7 +149,7 @@ impl Kind {
         KINDS.iter().find(|row| row.kind == self).expect("every kind has its row")
     }
 
-    /// Parts that stay away for minutes once in a while, in a run that is long enough.
+    /// Parts that stay away for minutes some times, in a run that is long enough.
     fn may_last(self) -> bool {
         matches!(self, Self::BrokersAway | Self::DatabaseStoppedFast | Self::RegistryAway)
     }
@@ -182,11 +183,13 @@ pub struct Plan {
 }
 
 /// After so many faults dosi may catch up, so that a fault that it does not get over shows soon.
-const FAULTS_BETWEEN_CALMS: usize = 12;
+const FAULTS_BETWEEN_CALMS: usize = 20;
 /// Weight of the faults that a short run must have.
 const OFTEN: u32 = 5;
 /// From this length on some outages last for minutes.
 const LONG: Duration = Duration::from_secs(20 * 60);
+/// So many of each kind that may.
+const LASTING: u32 = 3;
 const LASTING_MS: (u64, u64) = (60_000, 150_000);
 
 impl Plan {
@@ -198,10 +201,18 @@ impl Plan {
         // Taken from the end: those that come often come first, so that a short run has them all.
         kinds.sort_by_key(|kind| kind.row().weight >= OFTEN);
         let mut faults = Vec::new();
+        let mut lasting: BTreeMap<Kind, u32> = BTreeMap::new();
         let mut time = Duration::ZERO;
         while time < length {
             let kind = kinds.pop().unwrap_or_else(|| by_weight(&mut rng));
-            let fault = planned(kind, faults.len(), length, &mut rng);
+            let mut fault = planned(kind, faults.len(), &mut rng);
+            if length >= LONG && kind.may_last() {
+                let count = lasting.entry(kind).or_default();
+                *count += 1;
+                if *count <= LASTING {
+                    fault.hold = Duration::from_millis(rng.random_range(LASTING_MS.0..=LASTING_MS.1));
+                }
+            }
             time += fault.gap;
             faults.push(fault);
         }
@@ -213,13 +224,10 @@ fn by_weight(rng: &mut StdRng) -> Kind {
     KINDS.choose_weighted(rng, |row| row.weight).expect("the weights are positive").kind
 }
 
-fn planned(kind: Kind, number: usize, length: Duration, rng: &mut StdRng) -> Planned {
-    let (least, most) = match kind.row().hold {
-        _ if length >= LONG && kind.may_last() && rng.random_bool(0.5) => LASTING_MS,
-        usual => usual,
-    };
-    // Half of them come while the one before is still there or not yet got over.
-    let gap = if rng.random_bool(0.5) { rng.random_range(100..1_000) } else { rng.random_range(1_000..4_500) };
+fn planned(kind: Kind, number: usize, rng: &mut StdRng) -> Planned {
+    let (least, most) = kind.row().hold;
+    // More than half of them come while the one before is still there or not yet got over.
+    let gap = if rng.random_bool(0.6) { rng.random_range(100..800) } else { rng.random_range(800..3_000) };
     Planned {
         kind,
         gap: Duration::from_millis(gap),

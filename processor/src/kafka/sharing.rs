@@ -1,0 +1,117 @@
+//! Partitions that belong to nobody.
+//!
+//! Cooperative rebalancing moves a partition in two steps: a member gives it up, and then asks for a second rebalance in which
+//! another takes it. A member that is killed between the two and comes back under its static name is taken for the one that
+//! was there: the broker finds the group stable, begins no second rebalance, and the partition stays with nobody until
+//! something else stirs the group. So each member looks now and then, and one of them joins anew.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use rdkafka::{
+    consumer::Consumer,
+    error::{KafkaError, KafkaResult},
+    groups::GroupMemberInfo,
+    types::RDKafkaErrorCode,
+};
+use tokio::{task::spawn_blocking, time::sleep};
+
+use super::{consumer::ConsumerHandle, group::assigned_partitions};
+
+/// Between looks; two in a row must agree, as a group may be seen between the two steps.
+const LOOK: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// The broker calls a static member by its name, a minus and a UUID.
+const ID_SUFFIX: usize = 37;
+
+/// Who is asked about.
+#[derive(Clone, Debug)]
+pub struct Membership {
+    pub group_id: String,
+    /// `group.instance.id` of this member.
+    pub instance_id: String,
+    pub topic: String,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Member {
+    instance_id: String,
+    partitions: Vec<i32>,
+}
+
+/// Joins the group anew when partitions belong to nobody and this member is the one to do so. Never ends.
+pub async fn watch(consumer: ConsumerHandle, own: Membership) {
+    let mut seen = BTreeSet::new();
+    loop {
+        sleep(LOOK).await;
+        let (handle, asked) = (consumer.clone(), own.clone());
+        let found = spawn_blocking(move || look(&handle, &asked)).await;
+        let unowned = match found {
+            Ok(Ok(unowned)) => unowned,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "the group's members are not known");
+                BTreeSet::new()
+            }
+            // A panic there was logged.
+            Err(_) => BTreeSet::new(),
+        };
+        if unowned.is_empty() || unowned != seen {
+            seen = unowned;
+            continue;
+        }
+        tracing::warn!(partitions = ?unowned, "partitions belong to nobody in a stable group: joining it anew");
+        consumer.rejoin();
+        seen.clear();
+    }
+}
+
+/// The partitions that belong to nobody, if it is for this member to see to them.
+fn look(consumer: &ConsumerHandle, own: &Membership) -> KafkaResult<BTreeSet<i32>> {
+    let consumer = consumer.consumer();
+    let groups = consumer.fetch_group_list(Some(&own.group_id), ANSWER_TIMEOUT)?;
+    let stable = groups.groups().iter().find(|group| group.name() == own.group_id && group.state() == "Stable");
+    let Some(group) = stable else { return Ok(BTreeSet::new()) };
+    let members: Vec<Member> = group.members().iter().map(|member| read(member, &own.topic)).collect();
+    let metadata = consumer.fetch_metadata(Some(&own.topic), ANSWER_TIMEOUT)?;
+    let unknown = KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition);
+    let topic = metadata.topics().first().ok_or(unknown)?;
+    let partitions = topic.partitions().iter().map(rdkafka::metadata::MetadataPartition::id);
+    Ok(unowned(&members, partitions, &own.instance_id))
+}
+
+fn read(member: &GroupMemberInfo, topic: &str) -> Member {
+    let id = member.id();
+    Member {
+        instance_id: id.get(..id.len().saturating_sub(ID_SUFFIX)).unwrap_or_default().to_owned(),
+        partitions: member.assignment().map(|bytes| assigned_partitions(bytes, topic)).unwrap_or_default(),
+    }
+}
+
+/// The member with the fewest partitions sees to them: joining anew, it gives up its own for a moment.
+fn unowned(members: &[Member], partitions: impl Iterator<Item = i32>, instance_id: &str) -> BTreeSet<i32> {
+    let chosen = members.iter().min_by_key(|member| (member.partitions.len(), &member.instance_id));
+    if chosen.is_none_or(|member| member.instance_id != instance_id) {
+        return BTreeSet::new();
+    }
+    let owned: BTreeSet<i32> = members.iter().flat_map(|member| &member.partitions).copied().collect();
+    partitions.filter(|partition| !owned.contains(partition)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(instance_id: &str, partitions: &[i32]) -> Member {
+        Member { instance_id: instance_id.to_owned(), partitions: partitions.to_vec() }
+    }
+
+    #[test]
+    fn the_member_with_the_fewest_partitions_sees_to_those_of_nobody() {
+        let members = [member("a", &[3, 4]), member("b", &[]), member("c", &[])];
+        assert_eq!(unowned(&members, 0..6, "b"), BTreeSet::from([0, 1, 2, 5]));
+        assert!(unowned(&members, 0..6, "a").is_empty());
+        assert!(unowned(&members, 0..6, "c").is_empty());
+        assert!(unowned(&members, 3..5, "b").is_empty());
+        assert!(unowned(&members, 0..6, "gone").is_empty());
+        assert!(unowned(&[], 0..6, "b").is_empty());
+    }
+}
