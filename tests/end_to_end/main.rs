@@ -6,6 +6,7 @@
 //! - [`england`]: a country, against the core's serial run
 //! - [`bad_input`]: what must not stop a partition, each with its exact outcome
 //! - [`markers`]: what stands in the log and is no record
+//! - [`edges`]: partitions that are added, gaps, large records, retention, two instances with one name, a server that takes no writes
 //! - [`faults`], [`outages`]: what the database refuses, parts that go away
 //! - [`crashes`]: the process ends before or after each durable step
 //! - [`security`]: TLS, passwords, certificates and rights, and the search for what must show nowhere
@@ -24,6 +25,7 @@ mod bad_records;
 mod core_support;
 mod crashes;
 mod dos_database;
+mod edges;
 mod ending;
 mod england;
 mod faults;

@@ -11,6 +11,8 @@ use dosi_tests::program::{Dosi, Running};
 use dosi_tests::stack::Addresses;
 use dosi_tests::topics::{self, Record as Input};
 use dosi_tests::{http, planted, program};
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::{Value, json};
@@ -43,6 +45,22 @@ impl World {
         dos.load(&services, &[]).await.unwrap();
         let dosi = Dosi::new(&addresses, dos.url()).with("DOSI_TOPIC_PARTITIONS", &partitions.to_string());
         Self { addresses, dos, dosi, partitions }
+    }
+
+    /// As if the input topic had had so many partitions from the start.
+    pub(crate) fn count_partitions(&mut self, partitions: i32) {
+        self.partitions = partitions;
+    }
+
+    pub(crate) fn admin(&self) -> AdminClient<DefaultClientContext> {
+        ClientConfig::new().set("bootstrap.servers", &self.addresses.kafka_bootstrap_servers).create().unwrap()
+    }
+
+    /// As retention does.
+    pub(crate) async fn delete_records_before(&self, partition: i32, offset: i64) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(self.dosi.input_topic(), partition, Offset::Offset(offset)).unwrap();
+        self.admin().delete_records(&list, &AdminOptions::new()).await.unwrap();
     }
 
     /// `dosi run`, ready.

@@ -193,6 +193,8 @@ impl Kafka {
             "transaction.state.log.num.partitions=8".to_owned(),
             "group.initial.rebalance.delay.ms=0".to_owned(),
             "auto.create.topics.enable=false".to_owned(),
+            // The default of 15 s is a long wait for a test of compaction.
+            "log.cleaner.backoff.ms=1000".to_owned(),
         ];
         settings.extend(security.into_iter().flat_map(Security::settings));
         settings.join("\n")
