@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use dosi_tests::audit::{self, Record};
+use dosi_tests::chaos::proxy::{Proxy, Wire};
 use dosi_tests::dos::Dos;
 use dosi_tests::golden_form::Service;
 use dosi_tests::group::Group;
@@ -306,6 +307,16 @@ pub(crate) fn record(code: &str, sequence: i64, value: impl Into<Vec<u8>>) -> In
 /// A good event that sets the phone, with a `Staff` that must show nowhere.
 pub(crate) fn good(code: &str, sequence: i64, phone: &str) -> Input {
     record(code, sequence, planted::with_staff(&profile(code, phone).to_string()))
+}
+
+/// A proxy in front of the world's database, and the dosi that comes through it.
+pub(crate) async fn behind_proxy(world: &World) -> (Proxy, Dosi) {
+    let url = world.dos.url();
+    let authority = url.rsplit_once('/').unwrap().0;
+    let port = authority.rsplit_once(':').unwrap().1;
+    let proxy = Proxy::start(port.parse().unwrap(), Wire::Postgres).await.unwrap();
+    let through = url.replacen(&format!(":{port}/"), &format!(":{}/", proxy.port()), 1);
+    (proxy, world.dosi.clone().with("DOSI_DATABASE_URL", &through))
 }
 
 /// Passes connections on to another address; no more of them, and none that is open, once the task is aborted.

@@ -54,6 +54,11 @@ impl Kafka {
         Self::prepare(&Installed::find()?, vec![Vec::new(); nodes.into()], None)?.started()
     }
 
+    /// Starts one node with further listeners.
+    pub fn start_listening(listeners: Vec<Listener>) -> Result<Self> {
+        Self::prepare(&Installed::find()?, vec![listeners], None)?.started()
+    }
+
     /// Starts one node that also has the listeners of `security`, whose users may do what they were given rights for.
     pub fn start_secured(security: Security) -> Result<Self> {
         Self::prepare(&Installed::find()?, vec![Vec::new()], Some(security))?.started()
