@@ -9,7 +9,7 @@ use dosi_tests::topics::{self, Record};
 use serde_json::json;
 
 use crate::bad_records::with;
-use crate::support_faults::{World, behind_proxy, good, record, until, until_within, wait_until_not_ready};
+use crate::support_faults::{World, behind_proxy, good, profile, record, until, until_within, wait_until_not_ready};
 use crate::takeover::Applied as _;
 
 const CODES: [&str; 4] = ["FA001", "FA002", "FA003", "FA004"];
@@ -52,14 +52,17 @@ async fn a_backlog_that_waits_for_the_database_is_no_matter_of_memory() {
     let (database, dosi) = behind_proxy(&world).await;
     let mut running = dosi.start(&["run"]).unwrap();
     running.wait_until_ready().unwrap();
-    database.set(Weather { passage: Passage::Refused, ..Weather::default() });
+    let chosen = |n: &i64| Record {
+        partition: i32::try_from(n % i64::from(PARTITIONS)).ok(),
+        // Of nobody whom DoS knows: what is waited for here is memory.
+        ..record("FZ999", n / i64::from(PARTITIONS), profile("FZ999", "0113 1").to_string())
+    };
     let numbers: Vec<i64> = (0..events).collect();
-    for some in numbers.chunks(20_000) {
-        let chosen = |n: &i64| Record {
-            partition: i32::try_from(n % i64::from(PARTITIONS)).ok(),
-            // Of nobody whom DoS knows: what is waited for here is memory.
-            ..record("FZ999", n / i64::from(PARTITIONS), crate::support_faults::profile("FZ999", "0113 1").to_string())
-        };
+    let (first, waiting) = numbers.split_at(usize::try_from(PARTITIONS).unwrap());
+    world.produce(&first.iter().map(chosen).collect::<Vec<_>>()).await;
+    world.wait_until_settled().await;
+    database.set(Weather { passage: Passage::Refused, ..Weather::default() });
+    for some in waiting.chunks(20_000) {
         world.produce(&some.iter().map(chosen).collect::<Vec<_>>()).await;
     }
     wait_until_not_ready(&running, "database").await;
