@@ -15,6 +15,9 @@ const AFTER_SIGTERM: Duration = Duration::from_secs(10);
 const AFTER_KILL: Duration = Duration::from_secs(20);
 const AUDIT_AFTER_KILL: Duration = Duration::from_secs(30);
 
+const SESSION: Duration = Duration::from_secs(6);
+const TRIES: i64 = 5;
+
 /// One event for each partition's code.
 fn round(sequence: i64) -> Vec<Record> {
     let events = (0..PARTITIONS).zip(CODES);
@@ -117,22 +120,28 @@ async fn after_a_kill_the_other_goes_on_and_its_audit_follows() {
 async fn a_kill_and_a_quick_start_move_no_partition() {
     let world = World::new(&CODES, PARTITIONS).await;
     world.produce(&round(1)).await;
-    let (stays, goes) = two(&world).await;
-    let owned = group(&world).owners().unwrap();
-    let rebalances = stays.metric("dosi_rebalances_total").unwrap();
-    drop(goes);
-    let began = Instant::now();
-    let _back = start(&world, "goes");
-    world.produce(&round(2)).await;
-    println!("caught up {:?} after a kill and a start", caught_up(&world, 8, AFTER_KILL).await);
-    let quick = began.elapsed() < Duration::from_secs(6);
-    assert_eq!(group(&world).owners().unwrap(), owned);
-    assert_eq!(
-        stays.metric("dosi_rebalances_total").unwrap(),
-        rebalances,
-        "back after {:?} ({quick})",
-        began.elapsed()
-    );
+    let (stays, mut goes) = two(&world).await;
+    let mut sequence = 1;
+    // On a machine that is busy a start may take longer than the session.
+    loop {
+        assert!(sequence <= TRIES, "never back within {SESSION:?}");
+        sequence += 1;
+        let owned = group(&world).owners().unwrap();
+        let rebalances = stays.metric("dosi_rebalances_total").unwrap();
+        drop(goes);
+        let began = Instant::now();
+        goes = start(&world, "goes");
+        world.produce(&round(sequence)).await;
+        let caught_up = caught_up(&world, 4 * sequence, AFTER_KILL).await;
+        if began.elapsed() < SESSION {
+            println!("caught up {caught_up:?} after a kill and a start");
+            assert_eq!(group(&world).owners().unwrap(), owned);
+            assert_eq!(stays.metric("dosi_rebalances_total").unwrap(), rebalances);
+            break;
+        }
+        world.wait_until_settled().await;
+    }
     let outcomes = world.outcomes().await;
-    assert_eq!((outcomes.count("UPDATED"), outcomes.dead_letters.len()), (8, 0));
+    assert_eq!((outcomes.count("UPDATED"), outcomes.dead_letters.len()), (4 * usize::try_from(sequence).unwrap(), 0));
+    wait_until_ready(&goes).await;
 }

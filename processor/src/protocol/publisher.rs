@@ -267,7 +267,9 @@ impl<R: Clone> Publisher<R> {
 
     /// The most that a transaction carries now of one partition, and of all.
     fn carried_bytes(&self) -> (usize, usize) {
-        (self.bounds.partition_bytes / self.shares, self.bounds.transaction_bytes / self.shares)
+        // Never nothing: one row at least is carried.
+        let share = |bytes: usize| (bytes / self.shares).max(1);
+        (share(self.bounds.partition_bytes), share(self.bounds.transaction_bytes))
     }
 
     fn order(&self) -> Vec<i32> {
