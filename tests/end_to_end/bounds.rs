@@ -16,7 +16,7 @@ const CODES: [&str; 4] = ["FA001", "FA002", "FA003", "FA004"];
 const PARTITIONS: i32 = 12;
 /// How many events wait while the database is away; the number that `make test` has time for, unless this says otherwise.
 const EVENTS: &str = "DOSI_TEST_WAITING_EVENTS";
-const EVENTS_DEFAULT: i64 = 50_000;
+const EVENTS_DEFAULT: i64 = 25_000;
 /// Records in the inboxes of all partitions, past which nothing more is fetched.
 const FULL: f64 = 12_000.0;
 const MIB: u64 = 1 << 20;
@@ -140,18 +140,17 @@ async fn large_events_and_a_slow_broker_are_borne() {
 async fn a_code_with_5000_services_is_kept_in_step() {
     const SERVICES: usize = 5_000;
     let world = World::new(&vec![CODES[0]; SERVICES], 1).await;
-    let events: Vec<_> = (1..=2).map(|n| good(CODES[0], n, &format!("0113 {n}"))).collect();
-    world.produce(&events).await;
+    world.produce(&[good(CODES[0], 1, "0113 1")]).await;
     let began = Instant::now();
     let running = world.run();
     let outcomes = world.outcomes().await;
-    println!("2 events to {SERVICES} services in {:?}", began.elapsed());
+    println!("an event to {SERVICES} services in {:?}", began.elapsed());
     assert_bounded(&running, bound_bytes(RECORD_BYTES_MAX, SERVICES.try_into().unwrap()), "5,000 services of a code");
-    assert_eq!((outcomes.count("UPDATED"), outcomes.dead_letters.len()), (2, 0));
-    assert_eq!(outcomes.outcome(0, 1).field("services_updated"), 5_000);
-    let changed = "SELECT count(*) FROM pathwaysdos.services WHERE publicphone = '01132'";
+    assert_eq!((outcomes.count("UPDATED"), outcomes.dead_letters.len()), (1, 0));
+    assert_eq!(outcomes.outcome(0, 0).field("services_updated"), 5_000);
+    let changed = "SELECT count(*) FROM pathwaysdos.services WHERE publicphone = '01131'";
     assert_eq!(world.value::<i64>(changed).await, 5_000);
     let entries = "SELECT count(*) FROM pathwaysdos.servicehistories, json_object_keys(history::json) AS entry";
-    assert_eq!(world.value::<i64>(entries).await, 10_000);
+    assert_eq!(world.value::<i64>(entries).await, 5_000);
     assert_eq!(running.stop("TERM").unwrap().status.code(), Some(0));
 }
