@@ -6,7 +6,10 @@
 //! - [`england`]: a country, against the core's serial run
 //! - [`bad_input`]: what must not stop a partition, each with its exact outcome
 //! - [`markers`]: what stands in the log and is no record
+//! - [`edges`]: partitions that are added, gaps, large records, retention, two instances with one name, a server that takes no writes
 //! - [`faults`], [`outages`]: what the database refuses, parts that go away
+//! - [`bounds`]: memory, whatever waits and however large it is; brokers that are slow
+//! - [`takeover`]: how soon others go on
 //! - [`crashes`]: the process ends before or after each durable step
 //! - [`security`]: TLS, passwords, certificates and rights, and the search for what must show nowhere
 //! - [`audit_reader`], [`dos_database`]: the tests' own eyes
@@ -18,12 +21,14 @@
 mod audit_reader;
 mod bad_input;
 mod bad_records;
+mod bounds;
 // The core's own tests have DoS in memory, and the golden cases' words.
 #[allow(dead_code, reason = "the core's tests use the rest")]
 #[path = "../../processor/tests/rules/support/mod.rs"]
 mod core_support;
 mod crashes;
 mod dos_database;
+mod edges;
 mod ending;
 mod england;
 mod faults;
@@ -37,3 +42,4 @@ mod security;
 mod settings;
 mod support;
 mod support_faults;
+mod takeover;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use dosi_tests::chaos::proxy::{Passage, Weather};
 use dosi_tests::dos::{self, Dos};
 use dosi_tests::program::{Dosi, Running};
 use dosi_tests::stack::{Addresses, Durability, Kafka, Postgres, free_port, signal};
@@ -10,7 +11,9 @@ use dosi_tests::topics::Record;
 
 use crate::bad_input::{any_json, register};
 use crate::bad_records::framed;
-use crate::support_faults::{World, good, pass_on, profile, record, until, wait_until_not_ready, wait_until_ready};
+use crate::support_faults::{
+    World, behind_proxy, good, pass_on, profile, record, until, wait_until_not_ready, wait_until_ready,
+};
 
 const CODES: [&str; 4] = ["FA001", "FA002", "FA003", "FA004"];
 
@@ -85,10 +88,11 @@ async fn a_database_that_goes_away_is_waited_for() {
     let histories = "SELECT count(*) FROM pathwaysdos.servicehistories,
         json_object_keys(history::json) AS entry WHERE serviceid >= 1000";
     assert_eq!(world.value::<i64>(histories).await, 600, "each event leaves one entry of history");
-    leaves_while_frozen(running, &world, &database_processes(&postgres)).await;
+    let processes = database_processes(&postgres);
+    leaves_while_frozen(running, &world, 1001, |stop| send(stop, &processes)).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_goes_away_delays_the_audit_only() {
     let mut kafka = Kafka::start(1).unwrap();
     let addresses = Addresses { kafka_bootstrap_servers: kafka.bootstrap_servers(), ..Addresses::from_env().unwrap() };
@@ -119,8 +123,18 @@ async fn a_broker_that_goes_away_delays_the_audit_only() {
     let outcomes = world.outcomes().await;
 
     assert_eq!((outcomes.count("UPDATED"), outcomes.dead_letters.len()), (64, 0));
-    let broker = kafka.pid(1).unwrap().to_string();
-    leaves_while_frozen(running, &world, &[broker]).await;
+    let broker = [kafka.pid(1).unwrap().to_string()];
+    leaves_while_frozen(running, &world, 1001, |stop| send(stop, &broker)).await;
+
+    let (database, through) = behind_proxy(&world).await;
+    let mut running = through.start(&["run"]).unwrap();
+    running.wait_until_ready().unwrap();
+    let both = |frozen| {
+        let passage = if frozen { Passage::Silent } else { Passage::Open };
+        database.set(Weather { passage, ..Weather::default() });
+        send(frozen, &broker);
+    };
+    leaves_while_frozen(running, &world, 2001, both).await;
 }
 
 #[tokio::test]
@@ -178,17 +192,22 @@ async fn what_the_publisher_cannot_read_is_told_until_it_can() {
     wait_until_ready(&running).await;
 }
 
-/// SIGTERM while a part hangs with work under way: exit 0 within 10 s, whatever does not answer.
-async fn leaves_while_frozen(running: Running, world: &World, processes: &[String]) {
-    world.produce(&rounds(1001, 50)).await;
-    let frozen: Vec<_> = processes.iter().filter(|process| signal("STOP", process)).collect();
-    assert!(!frozen.is_empty());
+/// Stops processes, or lets them go on.
+fn send(stop: bool, processes: &[String]) {
+    for process in processes {
+        // A session may have ended by itself.
+        signal(if stop { "STOP" } else { "CONT" }, process);
+    }
+}
+
+/// SIGTERM while parts hang with work under way: exit 0 within 10 s, whatever does not answer.
+async fn leaves_while_frozen(running: Running, world: &World, first: i64, freeze: impl Fn(bool)) {
+    world.produce(&rounds(first, 50)).await;
+    freeze(true);
     let began = Instant::now();
     let ended = running.stop("TERM");
     let elapsed = began.elapsed();
-    for process in frozen {
-        signal("CONT", process);
-    }
+    freeze(false);
     let ended = ended.unwrap();
     assert_eq!(ended.status.code(), Some(0), "after {elapsed:?}: {}", ended.stderr);
     assert!(elapsed < Duration::from_secs(10), "{elapsed:?}");

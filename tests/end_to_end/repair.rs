@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 use dosi_tests::program::{Ended, Running};
 use dosi_tests::stack::Addresses;
 use dosi_tests::topics::{self, Record};
-use rdkafka::admin::{AdminClient, AdminOptions};
-use rdkafka::client::DefaultClientContext;
+use rdkafka::admin::AdminOptions;
 use rdkafka::consumer::{BaseConsumer, Consumer, DefaultConsumerContext};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::json;
@@ -22,10 +21,6 @@ fn to(partition: i32, sequence: i64) -> Record {
 }
 
 impl World {
-    fn admin(&self) -> AdminClient<DefaultClientContext> {
-        ClientConfig::new().set("bootstrap.servers", &self.addresses.kafka_bootstrap_servers).create().unwrap()
-    }
-
     /// As an operator's tool would: the group has no members.
     fn set_group_offset(&self, partition: i32, offset: i64) {
         let consumer: BaseConsumer<DefaultConsumerContext> = ClientConfig::new()
@@ -48,10 +43,13 @@ impl World {
         .await;
     }
 
-    async fn delete_records_before(&self, partition: i32, offset: i64) {
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(self.dosi.input_topic(), partition, Offset::Offset(offset)).unwrap();
-        self.admin().delete_records(&list, &AdminOptions::new()).await.unwrap();
+    /// Deletes the input topic and makes it again.
+    async fn made_again(&self) {
+        self.admin().delete_topics(&[self.dosi.input_topic()], &AdminOptions::new()).await.unwrap();
+        until("the topic can be made again", async || {
+            topics::create(&self.addresses, self.dosi.input_topic(), 2, &[]).await.is_ok()
+        })
+        .await;
     }
 
     fn position_set(&self, partition: i32, offset: i64) -> Ended {
@@ -132,6 +130,7 @@ async fn lost_group_offsets_halt_until_they_are_set() {
     world.delete_group().await;
     // Partition 1 looks as if nothing had ever been applied: there the offset is simply committed again.
     world.execute("UPDATE dos_integration.consumer_position SET start = position WHERE partition = 1").await;
+    world.delete_records_before(1, 3).await;
     world.produce(&[to(0, 9), to(1, 9)]).await;
 
     let running = world.halted("the database is at position 3 but the group has no offset").await;
@@ -250,6 +249,57 @@ async fn a_topic_that_is_deleted_ends_the_process() {
     wait_until_not_ready(&running, "partition 0:").await;
     wait_until_not_ready(&running, "partition 1:").await;
     assert_eq!(world.phone("FA001").await.as_deref(), Some("01131"));
+}
+
+/// Nobody was there to see it: the new log is even longer than the old one, and its records are no continuation of that.
+#[tokio::test]
+async fn a_topic_that_is_made_again_while_nobody_looks_halts_until_positions_are_set() {
+    let world = World::new(&CODES, 2).await;
+    world.three_each().await;
+    world.made_again().await;
+    let events: Vec<_> = (4..=8).chain([9]).flat_map(|sequence| [to(0, sequence), to(1, sequence)]).collect();
+    world.produce(&events).await;
+
+    let running = world.dosi.start(&["run"]).unwrap();
+    for partition in 0..2 {
+        let naming = format!("{partition} is halted: the database is at position 3 but the group has no offset");
+        wait_until_not_ready(&running, &naming).await;
+        let told = readiness(&running).body;
+        assert!(told.contains("see `dosi position show`"), "{told}");
+        assert!(told.contains(&format!("`dosi position set --partition {partition}")), "{told}");
+        let halted = running.log().lines().filter(|line| line.contains("ERROR") && line.contains(&naming)).count();
+        assert_eq!(halted, 1, "{}", running.log());
+    }
+    assert_eq!(
+        (world.phone("FA001").await.as_deref(), world.phone("FA002").await.as_deref()),
+        (Some("01133"), Some("01133"))
+    );
+    for partition in 0..2 {
+        let ended = world.position_set(partition, 0);
+        assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
+    }
+    wait_until_ready(&running).await;
+    world.wait_until_settled().await;
+    assert_eq!(
+        (world.phone("FA001").await.as_deref(), world.phone("FA002").await.as_deref()),
+        (Some("01139"), Some("01139"))
+    );
+    // The offsets of the old log come again.
+    let read = dosi_tests::audit::read(&world.addresses, &[world.dosi.audit_topic()]).unwrap();
+    assert_eq!(read.iter().filter(|record| record.field("outcome") == "UPDATED").count(), 2 * (3 + 6));
+}
+
+/// Where nothing was ever applied and a person had set the position, a group without an offset is another log, too.
+#[tokio::test]
+async fn a_topic_that_is_made_again_after_a_repair_is_not_begun_in_its_middle() {
+    let world = World::new(&CODES, 2).await;
+    world.three_each().await;
+    until("the group has no members", async || world.position_set(0, 2).status.code() == Some(0)).await;
+    world.made_again().await;
+    world.produce(&(4..=8).map(|sequence| to(0, sequence)).collect::<Vec<_>>()).await;
+    let running = world.dosi.start(&["run"]).unwrap();
+    wait_until_not_ready(&running, "0 is halted: the database is at position 2 but the group has no offset").await;
+    assert_eq!(world.phone("FA001").await.as_deref(), Some("01133"));
 }
 
 /// The position in the database decides, whatever the lane believes: behind, commits were lost; ahead, another one was here.

@@ -43,7 +43,9 @@ const WRONG: [(&str, &str); 24] = [
 ];
 
 /// What the exactly-once protocol depends on, under every name that librdkafka knows.
-const PROTECTED: [&str; 36] = [
+const PROTECTED: [&str; 38] = [
+    "fetch.message.max.bytes",
+    "max.partition.fetch.bytes",
     "group.id",
     "group.instance.id",
     "group.protocol",

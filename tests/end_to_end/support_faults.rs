@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use dosi_tests::audit::{self, Record};
+use dosi_tests::chaos::proxy::{Proxy, Wire};
 use dosi_tests::dos::Dos;
 use dosi_tests::golden_form::Service;
 use dosi_tests::group::Group;
@@ -11,6 +12,8 @@ use dosi_tests::program::{Dosi, Running};
 use dosi_tests::stack::Addresses;
 use dosi_tests::topics::{self, Record as Input};
 use dosi_tests::{http, planted, program};
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::{Value, json};
@@ -43,6 +46,22 @@ impl World {
         dos.load(&services, &[]).await.unwrap();
         let dosi = Dosi::new(&addresses, dos.url()).with("DOSI_TOPIC_PARTITIONS", &partitions.to_string());
         Self { addresses, dos, dosi, partitions }
+    }
+
+    /// As if the input topic had had so many partitions from the start.
+    pub(crate) fn count_partitions(&mut self, partitions: i32) {
+        self.partitions = partitions;
+    }
+
+    pub(crate) fn admin(&self) -> AdminClient<DefaultClientContext> {
+        ClientConfig::new().set("bootstrap.servers", &self.addresses.kafka_bootstrap_servers).create().unwrap()
+    }
+
+    /// As retention does.
+    pub(crate) async fn delete_records_before(&self, partition: i32, offset: i64) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(self.dosi.input_topic(), partition, Offset::Offset(offset)).unwrap();
+        self.admin().delete_records(&list, &AdminOptions::new()).await.unwrap();
     }
 
     /// `dosi run`, ready.
@@ -288,6 +307,16 @@ pub(crate) fn record(code: &str, sequence: i64, value: impl Into<Vec<u8>>) -> In
 /// A good event that sets the phone, with a `Staff` that must show nowhere.
 pub(crate) fn good(code: &str, sequence: i64, phone: &str) -> Input {
     record(code, sequence, planted::with_staff(&profile(code, phone).to_string()))
+}
+
+/// A proxy in front of the world's database, and the dosi that comes through it.
+pub(crate) async fn behind_proxy(world: &World) -> (Proxy, Dosi) {
+    let url = world.dos.url();
+    let authority = url.rsplit_once('/').unwrap().0;
+    let port = authority.rsplit_once(':').unwrap().1;
+    let proxy = Proxy::start(port.parse().unwrap(), Wire::Postgres).await.unwrap();
+    let through = url.replacen(&format!(":{port}/"), &format!(":{}/", proxy.port()), 1);
+    (proxy, world.dosi.clone().with("DOSI_DATABASE_URL", &through))
 }
 
 /// Passes connections on to another address; no more of them, and none that is open, once the task is aborted.

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use futures::stream::{FuturesUnordered, TryStreamExt};
-use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Header, Message, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use crate::golden_form::Event;
 use crate::stack::Addresses;
@@ -34,6 +36,40 @@ pub async fn create(addresses: &Addresses, topic: &str, partitions: i32, config:
         }
     }
     Ok(())
+}
+
+/// Gives a topic more partitions, up to this number.
+pub async fn add_partitions(addresses: &Addresses, topic: &str, partitions: usize) -> Result<()> {
+    let admin: AdminClient<DefaultClientContext> = client(addresses).create()?;
+    let wanted = NewPartitions::new(topic, partitions);
+    for result in admin.create_partitions([&wanted], &AdminOptions::new()).await? {
+        if let Err((topic, code)) = result {
+            bail!("failed to add partitions to {topic}: {code}");
+        }
+    }
+    Ok(())
+}
+
+/// Offsets of the records that a partition holds now, markers and what compaction took away left out. Blocks.
+pub fn offsets(addresses: &Addresses, topic: &str, partition: i32) -> Result<Vec<i64>> {
+    let mut config = client(addresses);
+    let consumer: BaseConsumer = config
+        .set("group.id", "nobody")
+        .set("enable.partition.eof", "true")
+        .set("enable.auto.commit", "false")
+        .create()?;
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, partition, Offset::Beginning)?;
+    consumer.assign(&list)?;
+    let mut offsets = Vec::new();
+    loop {
+        match consumer.poll(TIMEOUT) {
+            Some(Ok(record)) => offsets.push(record.offset()),
+            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(offsets),
+            Some(Err(error)) => return Err(error.into()),
+            None => bail!("{topic} cannot be read"),
+        }
+    }
 }
 
 /// One record as it is to stand in a topic, whatever it holds.

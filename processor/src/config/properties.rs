@@ -54,6 +54,11 @@ const PROTECTED: &[&str] = &[
     "transactional.id",
 ];
 
+/// Refused by their beginning and by name: they bound memory, or are what dosi measures with.
+const BOUNDS_PREFIXES: &[&str] = &["fetch.", "queue.buffering."];
+const BOUNDS: &[&str] =
+    &["batch.size", "linger.ms", "max.partition.fetch.bytes", "receive.message.max.bytes", "statistics.interval.ms"];
+
 /// Set by a setting of its own.
 const BOOTSTRAP: &[&str] = &["bootstrap.servers", "metadata.broker.list"];
 
@@ -97,6 +102,9 @@ fn refuse_protected(name: &str) -> Result<(), String> {
     if PROTECTED.contains(&bare) || PROTECTED_PREFIXES.iter().any(|prefix| bare.starts_with(prefix)) {
         return Err(format!("{name} must not be set: the exactly-once protocol depends on it"));
     }
+    if BOUNDS.contains(&bare) || BOUNDS_PREFIXES.iter().any(|prefix| bare.starts_with(prefix)) {
+        return Err(format!("{name} must not be set: the bound of dosi's memory depends on it"));
+    }
     Ok(())
 }
 
@@ -114,6 +122,7 @@ fn try_out(properties: &KafkaProperties) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kafka::settings::{TUNABLE, consumer_config, producer_config};
 
     #[test]
     fn comments_and_blank_lines_are_passed_over() {
@@ -148,12 +157,31 @@ mod tests {
             "topic.partitioner",
             "topic.delivery.timeout.ms",
             "topic.auto.offset.reset",
+            "fetch.message.max.bytes",
+            "queue.buffering.max.ms",
         ];
-        for name in PROTECTED.iter().chain(BOOTSTRAP).chain(&families) {
+        for name in PROTECTED.iter().chain(BOUNDS).chain(BOOTSTRAP).chain(&families) {
             let fault = parse(&format!("{name}=1")).unwrap_err();
             assert!(fault.contains(name), "{fault}");
         }
         assert!(parse("topic.metadata.refresh.interval.ms=1000").is_ok());
+    }
+
+    /// What the file may say is what happens.
+    #[test]
+    fn nothing_that_may_be_set_is_silently_replaced() {
+        let base = ClientConfig::new();
+        let configs = [consumer_config(&base, "g", "i"), producer_config(&base, "t", 1, 1)];
+        for name in configs.iter().flat_map(|config| config.config_map().into_keys()) {
+            assert_eq!(parse(&format!("{name}=1")).is_ok(), TUNABLE.contains(&name), "{name}");
+        }
+        let mut base = base;
+        for name in TUNABLE {
+            base.set(name, "own");
+        }
+        for config in [consumer_config(&base, "g", "i"), producer_config(&base, "t", 1, 1)] {
+            assert!(TUNABLE.iter().all(|name| config.get(name) == Some("own")));
+        }
     }
 
     #[test]

@@ -2,6 +2,9 @@
 
 use rdkafka::ClientConfig;
 
+/// What an operator may tune is a default here, the rest is the protocol or bounds memory: the settings file cannot name it.
+pub const TUNABLE: [&str; 2] = ["compression.type", "topic.metadata.refresh.interval.ms"];
+
 /// librdkafka's own bound of a batch.
 const BATCH_BYTES_MAX: usize = 1_000_000;
 
@@ -31,7 +34,7 @@ pub fn consumer_config(base: &ClientConfig, group_id: &str, instance_id: &str) -
         ("queued.max.messages.kbytes", "2048"),
         ("topic.metadata.refresh.interval.ms", "30000"),
     ] {
-        config.set(name, value);
+        set(&mut config, base, name, value);
     }
     config
 }
@@ -56,13 +59,16 @@ pub fn producer_config(
         ("queue.buffering.max.kbytes", "65536"),
         ("allow.auto.create.topics", "false"),
     ] {
-        // What an operator may tune (compression) is a default here, the rest is the protocol.
-        if name != "compression.type" || base.get(name).is_none() {
-            config.set(name, value);
-        }
+        set(&mut config, base, name, value);
     }
     config.set("message.max.bytes", message_max_bytes.to_string());
     // The broker holds a topic's limit against whole batches: none is larger than what the narrower topic takes.
     config.set("batch.size", batch_bytes_max.clamp(1, BATCH_BYTES_MAX).to_string());
     config
+}
+
+fn set(config: &mut ClientConfig, base: &ClientConfig, name: &str, value: &str) {
+    if !TUNABLE.contains(&name) || base.get(name).is_none() {
+        config.set(name, value);
+    }
 }

@@ -74,7 +74,12 @@ pub fn start(applied: Option<Applied>, group: GroupOffset, log: Option<LogEnds>)
             // Until the group's first offset stands nothing may be applied: without it a later start could not
             // tell "never began" from "the topic was made again".
             (None, GroupOffset::Unknown) if row.position == row.start => Start::AwaitGroupOffset,
-            (None, GroupOffset::Missing) if row.position == row.start => Start::CommitStart(row.start),
+            (None, GroupOffset::Missing) if row.position == row.start => match log {
+                None => Start::AwaitGroupOffset,
+                Some(ends) if ends.low == row.start => Start::CommitStart(row.start),
+                // It did not begin there but was set by a person: this may be another log than the one that was meant.
+                Some(_) => Start::Halt(HaltReason::GroupOffsetMissing { position: row.position }),
+            },
             (None, GroupOffset::Missing) => Start::Halt(HaltReason::GroupOffsetMissing { position: row.position }),
             (None, GroupOffset::Unknown | GroupOffset::At(_)) => Start::Apply(row.position),
         },
@@ -203,6 +208,7 @@ mod tests {
             (Some(row(5, 0)), GroupOffset::At(5), HaltReason::BeforeLogStart { position: 5, low: 10 }),
             (Some(row(91, 10)), GroupOffset::At(91), HaltReason::BeyondLogEnd { position: 91, high: 90 }),
             (Some(row(5, 5)), GroupOffset::Missing, HaltReason::BeforeLogStart { position: 5, low: 10 }),
+            (Some(row(40, 40)), GroupOffset::Missing, HaltReason::GroupOffsetMissing { position: 40 }),
         ];
         for (applied, group, reason) in halted {
             assert_eq!(start(applied, group, LOG), Start::Halt(reason));

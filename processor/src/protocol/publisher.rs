@@ -5,13 +5,19 @@
 //! next. All of them share one [`Publisher`] under one lock, so that a transaction never carries a partition that was given
 //! up before it began.
 
+mod served;
+
 use std::collections::BTreeMap;
 
+use self::served::{Errand, Served};
 use super::{
     position::{GroupOffset, HaltReason},
-    unpublished::{Backlog, Next, OutboxSpan, Unpublished, contiguous_from},
+    unpublished::{Backlog, Next, OutboxSpan, Unpublished, contiguous_from, up_to},
 };
 use crate::fault_injection::{Mutant, is};
+
+/// A transaction that fails again and again shrinks to this part of its bounds.
+const SHARES_MAX: usize = 64;
 
 /// How much is carried and held.
 #[derive(Clone, Copy, Debug)]
@@ -86,38 +92,6 @@ pub struct OutboxRead<R> {
     pub position: Option<i64>,
 }
 
-#[derive(Debug)]
-struct Served<R> {
-    number: u64,
-    unpublished: Unpublished<R>,
-    start_to_commit: Option<i64>,
-    errand: Errand<R>,
-}
-
-/// What is under way for a partition outside of the transaction.
-#[derive(Clone, Debug)]
-enum Errand<R> {
-    None,
-    AskingGroupOffset,
-    /// Doubted since it was asked: the answer says nothing.
-    AskedInVain,
-    ReadingOutbox,
-    /// Rows that go on from the group's offset.
-    RowsRead(Vec<OutboxSpan<R>>),
-    RowMissing {
-        from: i64,
-        position: i64,
-    },
-    Confirming {
-        from: i64,
-        position: i64,
-    },
-    ToHalt(HaltReason),
-    Halting,
-    /// Nothing more before the next round.
-    Resting,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Producer {
     Missing,
@@ -130,6 +104,9 @@ enum Producer {
 #[derive(Debug)]
 pub struct Publisher<R> {
     bounds: Bounds,
+    /// What brokers do not take in the time of one transaction is sent in more of them: each carries one of so many shares of
+    /// its bounds.
+    shares: usize,
     served: BTreeMap<i32, Served<R>>,
     producer: Producer,
     in_flight: Option<Transaction<R>>,
@@ -147,6 +124,7 @@ impl<R: Clone> Publisher<R> {
     pub fn new(bounds: Bounds) -> Self {
         Self {
             bounds,
+            shares: 1,
             served: BTreeMap::new(),
             producer: Producer::Missing,
             in_flight: None,
@@ -245,6 +223,7 @@ impl<R: Clone> Publisher<R> {
         let mut bytes = 0;
         let mut is_loaded = false;
         let mut needs_producer = false;
+        let (partition_bytes, transaction_bytes) = self.carried_bytes();
         for partition in self.order() {
             let has_producer = matches!(self.producer, Producer::Open(_));
             let load = self.load_of(partition);
@@ -263,9 +242,9 @@ impl<R: Clone> Publisher<R> {
                 return Some(Work::AskGroupOffset(assignment));
             }
             needs_producer |= is_asked_for;
-            if bytes < self.bounds.transaction_bytes
+            if bytes < transaction_bytes
                 && is_free
-                && let Next::ReadOutbox { from } = served.unpublished.next(self.bounds.partition_bytes)
+                && let Next::ReadOutbox { from } = served.unpublished.next(partition_bytes)
             {
                 served.errand = Errand::ReadingOutbox;
                 return Some(Work::ReadOutbox { assignment, from });
@@ -286,6 +265,13 @@ impl<R: Clone> Publisher<R> {
         }
     }
 
+    /// The most that a transaction carries now of one partition, and of all.
+    fn carried_bytes(&self) -> (usize, usize) {
+        // Never nothing: one row at least is carried.
+        let share = |bytes: usize| (bytes / self.shares).max(1);
+        (share(self.bounds.partition_bytes), share(self.bounds.transaction_bytes))
+    }
+
     fn order(&self) -> Vec<i32> {
         let mut partitions: Vec<i32> = self.served.keys().copied().collect();
         let first = self.rounds.checked_rem(partitions.len()).unwrap_or(0);
@@ -297,6 +283,7 @@ impl<R: Clone> Publisher<R> {
     fn load_of(&self, partition: i32) -> Option<Load<R>> {
         let served = self.served.get(&partition)?;
         let assignment = Assignment { partition, number: served.number };
+        let (partition_bytes, _) = self.carried_bytes();
         let load = |from, spans: Vec<OutboxSpan<R>>, read_back| {
             let to = spans.last().map(|span| span.end)?;
             Some(Load { assignment, from, to, spans, read_back })
@@ -306,8 +293,10 @@ impl<R: Clone> Publisher<R> {
                 let start = served.start_to_commit?;
                 Some(Load { assignment, from: start, to: start, spans: Vec::new(), read_back: false })
             }
-            (GroupOffset::At(from), Errand::RowsRead(rows)) => load(from, contiguous_from(rows.clone(), from), true),
-            (GroupOffset::At(from), _) => match served.unpublished.next(self.bounds.partition_bytes) {
+            (GroupOffset::At(from), Errand::RowsRead(rows)) => {
+                load(from, contiguous_from(up_to(rows.iter(), partition_bytes), from), true)
+            }
+            (GroupOffset::At(from), _) => match served.unpublished.next(partition_bytes) {
                 Next::Send(spans) => load(from, contiguous_from(spans, from), false),
                 Next::Nothing | Next::ReadOutbox { .. } => None,
             },
@@ -323,8 +312,9 @@ impl<R: Clone> Publisher<R> {
         }
         let mut loads: Vec<Load<R>> = Vec::new();
         let mut bytes = 0;
+        let (_, transaction_bytes) = self.carried_bytes();
         for partition in self.order() {
-            if bytes >= self.bounds.transaction_bytes {
+            if bytes >= transaction_bytes {
                 break;
             }
             if let Some(load) = self.load_of(partition) {
@@ -352,6 +342,10 @@ impl<R: Clone> Publisher<R> {
         if ended == Ended::InDoubt {
             self.producer = Producer::Missing;
         }
+        self.shares = match ended {
+            Ended::Committed => (self.shares / 2).max(1),
+            Ended::Aborted | Ended::InDoubt => (self.shares * 2).min(SHARES_MAX),
+        };
         for load in &transaction.loads {
             if ended == Ended::Committed {
                 self.clearable.insert(load.assignment.partition, load.to);
@@ -458,32 +452,6 @@ impl<R: Clone> Publisher<R> {
     /// Outbox rows that wait for publishing.
     pub fn batches(&self) -> usize {
         self.served.values().map(|served| served.unpublished.backlog().batches).sum()
-    }
-}
-
-impl<R: Clone> Served<R> {
-    fn doubt(&mut self) {
-        self.unpublished.doubt();
-        match self.errand {
-            Errand::RowsRead(_) => self.errand = Errand::None,
-            Errand::AskingGroupOffset => self.errand = Errand::AskedInVain,
-            _ => {}
-        }
-    }
-
-    fn errand_begins(&mut self, assignment: Assignment) -> Option<Work> {
-        match self.errand {
-            Errand::RowMissing { from, position } => {
-                self.errand = Errand::Confirming { from, position };
-                Some(Work::ConfirmGroupOffset { assignment, from })
-            }
-            Errand::ToHalt(ref reason) => {
-                let work = Work::Halt(assignment, reason.clone());
-                self.errand = Errand::Halting;
-                Some(work)
-            }
-            _ => None,
-        }
     }
 }
 

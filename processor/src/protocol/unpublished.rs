@@ -162,13 +162,7 @@ impl<R: Clone> Unpublished<R> {
         }
         match self.rows.front() {
             Some(first) if first.start <= offset || is(Mutant::RowNotNext) => {
-                let mut bytes = 0;
-                let fits = |row: &&OutboxSpan<R>| {
-                    let first = bytes == 0;
-                    bytes += row.bytes.max(1);
-                    first || bytes <= bytes_max
-                };
-                Next::Send(self.rows.iter().take_while(fits).cloned().collect())
+                Next::Send(up_to(self.rows.iter(), bytes_max))
             }
             _ => Next::ReadOutbox { from: offset },
         }
@@ -199,6 +193,17 @@ impl<R: Clone> Unpublished<R> {
     pub fn has_unpublished(&self) -> bool {
         !matches!(self.group, GroupOffset::At(offset) if offset >= self.applied)
     }
+}
+
+/// The first rows, up to about `bytes_max` (one at least).
+pub fn up_to<'a, R: Clone + 'a>(rows: impl Iterator<Item = &'a OutboxSpan<R>>, bytes_max: usize) -> Vec<OutboxSpan<R>> {
+    let mut bytes = 0;
+    let fits = |row: &&OutboxSpan<R>| {
+        let first = bytes == 0;
+        bytes += row.bytes.max(1);
+        first || bytes <= bytes_max
+    };
+    rows.take_while(fits).cloned().collect()
 }
 
 /// The rows of `rows` that go on from exactly `offset`, gaps refused: a row that is not the next one is never sent.

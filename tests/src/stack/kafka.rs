@@ -54,6 +54,11 @@ impl Kafka {
         Self::prepare(&Installed::find()?, vec![Vec::new(); nodes.into()], None)?.started()
     }
 
+    /// Starts one node with further listeners.
+    pub fn start_listening(listeners: Vec<Listener>) -> Result<Self> {
+        Self::prepare(&Installed::find()?, vec![listeners], None)?.started()
+    }
+
     /// Starts one node that also has the listeners of `security`, whose users may do what they were given rights for.
     pub fn start_secured(security: Security) -> Result<Self> {
         Self::prepare(&Installed::find()?, vec![Vec::new()], Some(security))?.started()
@@ -193,6 +198,8 @@ impl Kafka {
             "transaction.state.log.num.partitions=8".to_owned(),
             "group.initial.rebalance.delay.ms=0".to_owned(),
             "auto.create.topics.enable=false".to_owned(),
+            // The default of 15 s is a long wait for a test of compaction.
+            "log.cleaner.backoff.ms=1000".to_owned(),
         ];
         settings.extend(security.into_iter().flat_map(Security::settings));
         settings.join("\n")

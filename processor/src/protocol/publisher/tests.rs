@@ -48,6 +48,39 @@ fn what_was_aborted_is_sent_again() {
     }
 }
 
+/// What a slow broker does not take in time would else be tried for ever.
+#[test]
+fn what_fails_is_tried_in_smaller_transactions() {
+    let (mut publisher, assignment) = serving();
+    for start in 5..15 {
+        publisher.applied(assignment, row(start, start + 1));
+    }
+    let mut carried = Vec::new();
+    for ended in [Ended::Aborted, Ended::Aborted, Ended::Committed, Ended::Committed, Ended::Committed] {
+        let (number, loads) = begun(&mut publisher);
+        carried.push(loads[0].1);
+        publisher.ended(number, ended);
+    }
+    assert_eq!(carried, [15, 10, 7, 12, 15]);
+}
+
+#[test]
+fn what_was_read_back_is_sent_in_smaller_transactions_too() {
+    let (mut publisher, assignment) = serving();
+    publisher.restart(assignment, 15, Backlog { batches: 10, events: 10, bytes: 100 });
+    let mut carried = Vec::new();
+    for ended in [Ended::Aborted, Ended::Committed, Ended::Committed] {
+        publisher.round();
+        let Some(Work::ReadOutbox { from, .. }) = publisher.next_work() else { panic!("nothing to read") };
+        let rows = (from..15).map(|start| row(start, start + 1)).collect();
+        publisher.outbox_read(assignment, from, Some(OutboxRead { rows, position: Some(15) }));
+        let (number, loads) = begun(&mut publisher);
+        carried.push(loads[0].1);
+        publisher.ended(number, ended);
+    }
+    assert_eq!(carried, [15, 10, 15]);
+}
+
 #[test]
 fn any_doubt_means_a_new_producer_before_the_offset_is_asked_for() {
     let (mut publisher, assignment) = serving();

@@ -30,6 +30,8 @@ pub struct Weather {
     /// Of each read, one way.
     pub delay: Duration,
     pub bytes_per_second: Option<u32>,
+    /// Of what goes to the server; what comes from it is as quick as before.
+    pub uploaded_bytes_per_second: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -147,7 +149,7 @@ async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, control: &Con
         {
             *awaited.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
         }
-        travel(length, control).await;
+        travel(length, control, |weather| weather.uploaded_bytes_per_second.or(weather.bytes_per_second)).await;
         if to.write_all(&chunk[..length]).await.is_err() {
             return;
         }
@@ -164,7 +166,7 @@ async fn responses(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, control: &Co
         if let Some(answer) = answer {
             return lose(answer, bytes, &ids, from, responses, control).await;
         }
-        travel(length, control).await;
+        travel(length, control, |weather| weather.bytes_per_second).await;
         if to.write_all(bytes).await.is_err() {
             return;
         }
@@ -197,13 +199,12 @@ async fn lose(
 }
 
 /// As long as the weather lets so many bytes take.
-async fn travel(bytes: usize, control: &Control) {
+async fn travel(bytes: usize, control: &Control, rate: impl Fn(&Weather) -> Option<u32>) {
     let mut weather = control.weather.subscribe();
     // The sender lives as long as the connection's control.
     let open = weather.wait_for(|weather| weather.passage != Passage::Silent).await.map(|weather| *weather);
     let weather = open.unwrap_or_default();
-    let throttled = weather
-        .bytes_per_second
+    let throttled = rate(&weather)
         .map_or(Duration::ZERO, |rate| Duration::from_micros(bytes as u64 * 1_000_000 / u64::from(rate.max(1))));
     let time = weather.delay + throttled;
     if !time.is_zero() {
