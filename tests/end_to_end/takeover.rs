@@ -52,7 +52,8 @@ fn start(world: &World, instance: &str) -> Running {
 async fn two(world: &World) -> (Running, Running) {
     let (stays, goes) = (start(world, "stays"), start(world, "goes"));
     until("each has two partitions", async || {
-        let owners = group(world).owners().unwrap();
+        // The first to ask may come before the coordinator has loaded its log.
+        let owners = group(world).owners().unwrap_or_default();
         ["stays", "goes"].iter().all(|one| owners.get(*one).map(Vec::len) == Some(2))
     })
     .await;
@@ -80,10 +81,15 @@ async fn after_sigterm_the_other_goes_on_at_once() {
     while !has_all {
         has_all = group(&world).owners().unwrap().get("stays").map(Vec::len) == Some(4);
         sequence += 1;
+        let sent = Instant::now();
         world.produce(&round(sequence)).await;
-        longest = longest.max(caught_up(&world, 4 * sequence, AFTER_SIGTERM).await);
+        caught_up(&world, 4 * sequence, AFTER_SIGTERM).await;
+        longest = longest.max(sent.elapsed());
     }
-    println!("all partitions moved {:?} after SIGTERM, no event waited longer than {longest:?}", began.elapsed());
+    println!(
+        "all partitions moved {:?} after SIGTERM, events sent and applied in {longest:?} at most",
+        began.elapsed()
+    );
     let outcomes = world.outcomes().await;
     assert_eq!((outcomes.count("UPDATED"), outcomes.dead_letters.len()), (4 * usize::try_from(sequence).unwrap(), 0));
     assert_eq!(goes.wait().unwrap().status.code(), Some(0));
