@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// `sslmode`, as far as dosi knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum SslMode {
+pub enum SslMode {
     Disable,
     Prefer,
     Require,
@@ -15,26 +15,26 @@ pub(super) enum SslMode {
 
 /// The TLS part of a connection text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct TlsParams {
-    pub(super) mode: SslMode,
-    pub(super) root_cert: Option<PathBuf>,
-    pub(super) cert: Option<PathBuf>,
-    pub(super) key: Option<PathBuf>,
+pub struct TlsParams {
+    pub mode: SslMode,
+    pub root_cert: Option<PathBuf>,
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
 }
 
-/// A connection text taken apart.
+/// A connection text taken apart. It may hold a password, so it has no `Debug`.
 #[derive(Clone)]
-pub(super) struct ConnectionText {
-    pub(super) tls: TlsParams,
+pub struct ConnectionText {
+    pub tls: TlsParams,
     /// What is left for the driver.
-    pub(super) rest: String,
+    pub rest: String,
     /// Names of the options in `rest` (those of a URL's query, all of a key=value text).
-    pub(super) names: Vec<String>,
+    pub names: Vec<String>,
 }
 
 /// Why a text cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum TextFault {
+pub enum TextFault {
     #[error("is neither a postgres:// URL nor key=value pairs as libpq reads them")]
     Unreadable,
     #[error("has an sslmode that is none of disable, prefer, require, verify-full")]
@@ -76,7 +76,7 @@ impl SslMode {
 }
 
 /// Reads either form.
-pub(super) fn parse(text: &str) -> Result<ConnectionText, TextFault> {
+pub fn parse(text: &str) -> Result<ConnectionText, TextFault> {
     let text = text.trim();
     if text.starts_with("postgres://") || text.starts_with("postgresql://") {
         parse_url(text)
