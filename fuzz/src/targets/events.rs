@@ -1,9 +1,12 @@
-//! Whole events against a whole DoS. An input's bytes are the choices of the generators that the properties of the core use
-//! too, so that the engine varies events and rows and not their spelling.
+//! Whole events against a whole DoS. An input holds choices and no text: seeds for the generators that the properties of the
+//! core use too, and for each event the variations that it goes through one after the other, so that the engine varies events
+//! and rows and not their spelling.
 
-use dosi::{domain::batch::Input, wire::change_event::decode};
+use dosi::{
+    domain::batch::Input,
+    wire::{change_event::decode, record::InputRecord},
+};
 use proptest::{
-    collection::vec,
     prelude::*,
     sample::select,
     strategy::ValueTree as _,
@@ -11,35 +14,56 @@ use proptest::{
 };
 use serde_json::{Value, json};
 
-use super::records::{audit, dead_letter};
-use crate::support::{
-    dos::Dos,
-    examples::event_with,
-    generators::{FIELDS, any_json, dos, event},
-    golden_form::record,
-    laws,
+use super::records::{audit, dead_letter, has_staff};
+use crate::{
+    mutated_json,
+    support::{
+        dos::Dos,
+        examples::event_with,
+        generators::{FIELDS, any_json, dos, event},
+        golden_form::record,
+        laws,
+    },
 };
 
-/// Needed bytes of a usual choice of everything.
-const BYTES_MIN: usize = 16;
+const EVENTS_MAX: usize = 4;
+const VARIATIONS_MAX: u8 = 8;
+/// A document can double with each variation.
+const TEXT_BYTES_MAX: usize = 16 * 1024;
 
 pub(crate) fn run(data: &[u8]) {
-    if data.len() < BYTES_MIN {
-        return;
-    }
-    let mut runner = TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::PassThrough, data));
-    let any_field = (select(FIELDS), any_json()).prop_map(|(field, value)| event_with(json!({field: value})));
-    let events = vec(prop_oneof![3 => event(), 1 => any_field], 1..4);
-    let Ok((dos, events)) = (dos(), events).new_tree(&mut runner).map(|tree| tree.current()) else { return };
-    check(&dos, &events);
+    let mut choices = data.iter().copied();
+    let Some(dos) = generated(dos(), &mut choices) else { return };
+    let records: Vec<InputRecord> = (1..)
+        .map_while(|number| Some(record(event_text(&mut choices)?.as_bytes(), &number.to_string())))
+        .take(EVENTS_MAX)
+        .collect();
+    check(&dos, &records);
 }
 
-fn check(dos: &Dos, events: &[Value]) {
-    let records: Vec<_> = events
-        .iter()
-        .zip(1..)
-        .map(|(event, number)| record(event.to_string().as_bytes(), &number.to_string()))
-        .collect();
+/// A value of a strategy, chosen by four bytes; `None` when there are none left.
+fn generated<T>(strategy: impl Strategy<Value = T>, choices: &mut impl Iterator<Item = u8>) -> Option<T> {
+    let mut seed = [0; 32];
+    for byte in &mut seed[..4] {
+        *byte = choices.next()?;
+    }
+    let random = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
+    let tree = strategy.new_tree(&mut TestRunner::new_with_rng(Config::default(), random));
+    Some(tree.expect("no generator filters").current())
+}
+
+fn event_text(choices: &mut impl Iterator<Item = u8>) -> Option<String> {
+    let any_field = (select(FIELDS), any_json()).prop_map(|(field, value)| event_with(json!({field: value})));
+    let event: Value = generated(prop_oneof![3 => event(), 1 => any_field], choices)?;
+    let mut text = event.to_string();
+    for _ in 0..choices.next().unwrap_or_default() % (VARIATIONS_MAX + 1) {
+        let seed = u32::from(choices.next()?) << 8 | u32::from(choices.next()?);
+        text = mutated_json(&text, seed).filter(|text| text.len() <= TEXT_BYTES_MAX)?;
+    }
+    Some(text)
+}
+
+fn check(dos: &Dos, records: &[InputRecord]) {
     let decoded: Vec<_> = records.iter().map(|record| decode(record, Ok(record.value.as_deref().unwrap()))).collect();
     let inputs: Vec<Input> = decoded.iter().map(|decoded| decoded.input.clone()).collect();
     for input in &inputs {
@@ -51,5 +75,6 @@ fn check(dos: &Dos, events: &[Value]) {
     for ((record, decoded), decision) in records.iter().zip(&decoded).zip(&decisions) {
         audit(record, decoded, decision);
         dead_letter(record, decoded, 1 << 20);
+        assert!(!decoded.archive.as_deref().is_some_and(has_staff), "a member Staff is archived");
     }
 }
