@@ -1,5 +1,7 @@
 //! Every kept input of every target, and variations of those that are JSON: the laws hold.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{fs, path::Path, time::Instant};
 
 use dosi_fuzz::{TARGETS, Target, mutated_json};

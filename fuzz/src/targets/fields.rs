@@ -78,7 +78,7 @@ fn date(text: &str) {
 fn ods_code(text: &str) {
     match OdsCode::parse(text) {
         Ok(code) => {
-            assert!(code.as_str() == text && text.len() == 5 && text.bytes().all(|b| b.is_ascii_alphanumeric()))
+            assert!(code.as_str() == text && text.len() == 5 && text.bytes().all(|b| b.is_ascii_alphanumeric()));
         }
         Err(faults) => {
             assert!(faults.wrong_length || faults.not_alphanumeric);

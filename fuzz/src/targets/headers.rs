@@ -51,7 +51,7 @@ fn header(line: &[u8]) -> (String, Option<Vec<u8>>) {
 
 /// Of repeated headers the last counts; its value may be null.
 fn last<'a>(headers: &'a Headers, name: &str) -> Option<&'a [u8]> {
-    headers.iter().filter(|(header, _)| header == name).next_back().and_then(|(_, value)| value.as_deref())
+    headers.iter().rfind(|(header, _)| header == name).and_then(|(_, value)| value.as_deref())
 }
 
 fn has_space(id: &[u8]) -> bool {

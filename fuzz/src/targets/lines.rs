@@ -20,6 +20,9 @@ pub(crate) fn run(data: &[u8]) {
     if !is_gzip {
         let wanted: Vec<&[u8]> = data.split_inclusive(|byte| *byte == b'\n').collect();
         assert!(lines.iter().map(Vec::as_slice).eq(wanted), "a plain file's lines are its bytes");
+    }
+    // Packing takes longer than everything else here.
+    if !is_gzip && data.len().is_multiple_of(16) {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
         encoder.write_all(data).unwrap();
         assert_eq!(self::lines(&encoder.finish().unwrap()), lines, "packed it says the same");

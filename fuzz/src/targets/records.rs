@@ -18,6 +18,9 @@ use dosi::{
 };
 
 static SCHEMA: LazyLock<Schema> = LazyLock::new(|| Schema::parse_str(AUDIT_SCHEMA).unwrap());
+static READER: LazyLock<GenericDatumReader<'static>> =
+    LazyLock::new(|| GenericDatumReader::builder(&SCHEMA).build().unwrap());
+static ENCODER: LazyLock<AuditEncoder> = LazyLock::new(|| AuditEncoder::new(1, "fuzz", "dead"));
 
 /// The JSON of a value whose frame names a JSON schema.
 pub(super) fn json_of(value: &[u8]) -> Result<&[u8], Undecodable> {
@@ -80,13 +83,12 @@ pub(super) fn audit(input: &InputRecord, decoded: &Decoded, decision: &EventDeci
         correlation_id: &decoded.input.correlation_id,
         occurred_at: Utc.timestamp_opt(1_700_000_000, 0).unwrap(),
     };
-    let records = AuditEncoder::new(1, "fuzz", "dead").encode(&envelope, &decision.reports).unwrap();
-    let reader = GenericDatumReader::builder(&SCHEMA).build().unwrap();
+    let records = ENCODER.encode(&envelope, &decision.reports).unwrap();
     for record in &records {
         let value = record.value.as_ref().unwrap();
         assert!(value.len() < 1_000_000);
         let mut rest = &value[FRAME_BYTES..];
-        assert!(matches!(reader.read_value(&mut rest), Ok(Avro::Record(_))), "no record");
+        assert!(matches!(READER.read_value(&mut rest), Ok(Avro::Record(_))), "no record");
         assert!(rest.is_empty(), "bytes behind a record");
     }
     records

@@ -22,7 +22,11 @@ const BYTES_MAX: usize = 1 << 20;
 pub(crate) fn run(value: &[u8]) {
     let input = record(value, "1");
     let json = json_of(value);
-    for json in [json, Err(Undecodable::Schema), Err(Undecodable::OtherFormat)] {
+    // What the registry does not know, or knows for another format, is the same whatever the value: tried now and then.
+    let unread = [Err(Undecodable::Schema), Err(Undecodable::OtherFormat)]
+        .into_iter()
+        .filter(|_| value.len().is_multiple_of(16));
+    for json in std::iter::once(json).chain(unread) {
         let decoded = decode(&input, json);
         let text = json.ok().and_then(|json| std::str::from_utf8(json).ok());
         agrees_with_another_reader(&decoded, text);
