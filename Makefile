@@ -108,10 +108,14 @@ lint: install ## check the format, and clippy with warnings as errors
 deny: install-ci ## check licences, banned crates and where crates come from
 	"$$(deploy/local/install --ci | sed -n 's/^CARGO_DENY=//p')" --all-features --locked check licenses bans sources
 
-# Needs github.com, which a build must not depend on: not part of `make ci`.
+# Needs github.com, which a build must not depend on: not part of `make ci`. Where github.com cannot be reached a clone of the
+# database will do, as good as it is new.
+ADVISORIES_FROM = $(if $(ADVISORY_DB),GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=url.file://$(abspath $(ADVISORY_DB)).insteadOf \
+	GIT_CONFIG_VALUE_0=https://github.com/RustSec/advisory-db)
+
 .PHONY: advisories
-advisories: install-ci ## check crates for known vulnerabilities (RustSec's database, from github.com)
-	"$$(deploy/local/install --ci | sed -n 's/^CARGO_DENY=//p')" --all-features --locked check advisories
+advisories: install-ci ## check crates for known vulnerabilities (RustSec's database from github.com, or ADVISORY_DB=clone)
+	$(ADVISORIES_FROM) "$$(deploy/local/install --ci | sed -n 's/^CARGO_DENY=//p')" --all-features --locked check advisories
 
 .PHONY: compose
 compose: install-ci ## check docker-compose.yml

@@ -5,6 +5,10 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a target fails by panicking")]
 
+#[path = "../../processor/tests/rules/generators.rs"]
+mod generators;
+#[path = "../../processor/tests/rules/laws.rs"]
+mod laws;
 mod mutation;
 #[expect(dead_code, reason = "the tests of the core need more of it")]
 #[path = "../../processor/tests/rules/support/mod.rs"]

@@ -16,14 +16,9 @@ use serde_json::{Value, json};
 
 use super::records::{audit, dead_letter, has_staff};
 use crate::{
-    mutated_json,
-    support::{
-        dos::Dos,
-        examples::event_with,
-        generators::{FIELDS, any_json, dos, event},
-        golden_form::record,
-        laws,
-    },
+    generators::{FIELDS, any_json, dos, event},
+    laws, mutated_json,
+    support::{dos::Dos, examples::event_with, golden_form::record},
 };
 
 const EVENTS_MAX: usize = 4;

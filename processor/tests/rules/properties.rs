@@ -8,12 +8,14 @@ use dosi::{
 use proptest::{collection::vec, prelude::*, sample::select};
 use serde_json::{Value, json};
 
-use crate::support::{
-    dos::Dos,
-    examples::{contact, event_with, input, pharmacy, today},
+use crate::{
     generators::{FIELDS, any_json, dos, event},
-    golden_form::record,
     laws,
+    support::{
+        dos::Dos,
+        examples::{contact, event_with, input, pharmacy, today},
+        golden_form::record,
+    },
 };
 
 fn inputs(events: &[Value]) -> Vec<Input> {

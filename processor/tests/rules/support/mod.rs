@@ -2,7 +2,5 @@
 
 pub(crate) mod dos;
 pub(crate) mod examples;
-pub(crate) mod generators;
 pub(crate) mod golden_form;
 pub(crate) mod golden_reports;
-pub(crate) mod laws;

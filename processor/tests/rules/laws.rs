@@ -11,7 +11,7 @@ use dosi::domain::{
 };
 use serde_json::json;
 
-use super::{
+use crate::support::{
     dos::Dos,
     examples::{event_with, input, pharmacy, today},
 };

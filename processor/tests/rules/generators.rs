@@ -10,7 +10,7 @@ use dosi::domain::{
 use proptest::{collection::vec, prelude::*, sample::select};
 use serde_json::{Value, json};
 
-use super::{
+use crate::support::{
     dos::{ChangeRow, Dos, status_name},
     examples::{closed, closed_on, contact, event_with, location, open, open_on, pharmacy, today},
 };
