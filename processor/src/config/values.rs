@@ -203,9 +203,10 @@ pub fn read_text(path: impl AsRef<Path>) -> Result<String, String> {
 
 /// A filter for log lines, as `tracing-subscriber` reads it.
 pub fn log_filter(text: &str) -> Result<String, String> {
-    text.parse::<tracing_subscriber::EnvFilter>().map(|_| text.to_owned()).map_err(|_| {
-        "must be a level (error, warn, info, debug, trace) or target=level, separated by commas".to_owned()
-    })
+    // The library panics at some texts that are not ASCII.
+    let is_filter = text.is_ascii() && text.parse::<tracing_subscriber::EnvFilter>().is_ok();
+    let fault = "must be a level (error, warn, info, debug, trace) or target=level, separated by commas";
+    if is_filter { Ok(text.to_owned()) } else { Err(fault.to_owned()) }
 }
 
 /// A date as `2026-12-25`.
@@ -261,6 +262,16 @@ mod tests {
         assert!(kafka_name("dos.change-events").is_ok());
         for wrong in ["", ".", "..", "a b", "a/b", &"a".repeat(250)] {
             assert!(kafka_name(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_log_filter_is_refused_and_not_panicked_at() {
+        for right in ["info", "warn,dosi=debug", "dosi[span{field=1}]=trace"] {
+            assert!(log_filter(right).is_ok(), "{right}");
+        }
+        for wrong in [" y\u{20f}=b", "dosi=l\u{e9}vel", "dosi=loud"] {
+            assert!(log_filter(wrong).is_err(), "{wrong}");
         }
     }
 
