@@ -68,6 +68,26 @@ simulate: ## try the exactly-once protocol in many schedules (SCHEDULES=1000000 
 mutants: ## see that the simulation finds deliberate defects of the protocol
 	$(CARGO) test --locked --package dosi --features fault-injection --test simulation every_defect -- --nocapture
 
+INPUTS ?= 10000000
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+FUZZ ?= $(notdir $(wildcard fuzz/corpus/*))
+# Coverage comes from a pass that the stable compiler has; an overflow is a finding. `--target` keeps these flags from what
+# is built for the build itself, and this build apart from every other.
+FUZZ_FLAGS = --cfg fuzzing -Cdebug-assertions -Ccodegen-units=1 -Cpasses=sancov-module \
+	$(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table trace-compares)
+FUZZER_FLAGS = -max_len=4096 -timeout=20 -rss_limit_mb=2048 -dict=fuzz/words.dict -verbosity=0 -print_final_stats=1
+
+.PHONY: fuzz
+# What is new by its coverage stays in the target folder, what breaks a law goes into the corpus.
+fuzz: install ## try parsers and rules on inputs found by coverage (INPUTS=10000000 FUZZ='value lines')
+	RUSTFLAGS="$(FUZZ_FLAGS)" $(CARGO) build --locked --release --target $(HOST) --package dosi-fuzz
+	for name in $(FUZZ); do \
+		echo "$$name:"; mkdir -p $(TARGET)/fuzz/$$name; \
+		DOSI_FUZZ_TARGET=$$name $(TARGET)/$(HOST)/release/dosi-fuzz $(FUZZER_FLAGS) \
+			-runs=$$(( $(INPUTS) / $(words $(FUZZ)) + 1 )) -artifact_prefix=fuzz/corpus/$$name/ \
+			$(TARGET)/fuzz/$$name fuzz/corpus/$$name; \
+	done
+
 .PHONY: england
 england: install ## hold all events of a country against the core's serial run, with the optimised program
 	$(CARGO) build --locked --workspace --bins
@@ -98,10 +118,14 @@ lint: install ## check the format, and clippy with warnings as errors
 deny: install-ci ## check licences, banned crates and where crates come from
 	"$$(deploy/local/install --ci | sed -n 's/^CARGO_DENY=//p')" --all-features --locked check licenses bans sources
 
-# Needs github.com, which a build must not depend on: not part of `make ci`.
+# Needs github.com, which a build must not depend on: not part of `make ci`. Where github.com cannot be reached a clone of the
+# database will do, as good as it is new.
+ADVISORIES_FROM = $(if $(ADVISORY_DB),GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=url.file://$(abspath $(ADVISORY_DB)).insteadOf \
+	GIT_CONFIG_VALUE_0=https://github.com/RustSec/advisory-db)
+
 .PHONY: advisories
-advisories: install-ci ## check crates for known vulnerabilities (RustSec's database, from github.com)
-	"$$(deploy/local/install --ci | sed -n 's/^CARGO_DENY=//p')" --all-features --locked check advisories
+advisories: install-ci ## check crates for known vulnerabilities (RustSec's database from github.com, or ADVISORY_DB=clone)
+	$(ADVISORIES_FROM) "$$(deploy/local/install --ci | sed -n 's/^CARGO_DENY=//p')" --all-features --locked check advisories
 
 .PHONY: compose
 compose: install-ci ## check docker-compose.yml

@@ -3,9 +3,10 @@
 //! Grouped by the part that needs them; a command takes the groups it uses. An environment variable that is empty counts
 //! as not set. Secrets show nowhere.
 
-mod database_url;
-mod properties;
-mod values;
+pub mod database_url;
+pub mod libpq;
+pub mod properties;
+pub mod values;
 
 use chrono::NaiveDate;
 use clap::{Args, ValueEnum};

@@ -2,9 +2,9 @@
 //!
 //! The file is streamed; what waits to be acknowledged is bounded. A bad line is named and the others are sent.
 
-mod line;
+pub mod line;
 mod sender;
-mod source;
+pub mod source;
 
 use std::{
     fmt,

@@ -1,23 +1,24 @@
 //! The form of `DOSI_DATABASE_URL`, held against what libpq takes before anything is started.
 //!
-//! The driver knows neither every `sslmode` nor the certificate files; those parts are looked at here and the rest by the driver.
+//! The driver knows neither every `sslmode` nor the certificate files; [`libpq`] takes those parts out, the rest is tried on the
+//! driver.
 
-use super::values::{Secret, read_text};
-
-const SSL_MODES: &[&str] = &["disable", "prefer", "require", "verify-full"];
-const SSL_FILES: &[&str] = &["sslrootcert", "sslcert", "sslkey"];
+use super::{
+    libpq::{self, TextFault},
+    values::{Secret, read_text},
+};
 
 /// Reads the address, which may hold a password: no message repeats any of it but the names of files.
-pub(super) fn database_url(text: &str) -> Result<Secret, String> {
-    let (rest, ssl) = match text.split_once("://") {
-        Some(("postgres" | "postgresql", _)) => split_url(text),
-        Some(_) => return Err(form()),
-        None => split_words(text),
-    };
-    for (name, value) in ssl {
-        check_ssl(&name, &value)?;
+pub fn database_url(text: &str) -> Result<Secret, String> {
+    let parts = libpq::parse(text).map_err(|fault| match fault {
+        TextFault::Unreadable => form(),
+        TextFault::SslMode => "sslmode must be one of disable, prefer, require, verify-full".to_owned(),
+    })?;
+    let files = [("sslrootcert", parts.tls.root_cert), ("sslcert", parts.tls.cert), ("sslkey", parts.tls.key)];
+    for (name, path) in files {
+        path.map(read_text).transpose().map_err(|fault| format!("{name}: {fault}"))?;
     }
-    let config = rest.parse::<tokio_postgres::Config>().map_err(|_| form())?;
+    let config = parts.rest.parse::<tokio_postgres::Config>().map_err(|_| form())?;
     if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
         return Err("names no host: postgres://user@host:port/database".to_owned());
     }
@@ -26,40 +27,6 @@ pub(super) fn database_url(text: &str) -> Result<Secret, String> {
 
 fn form() -> String {
     "must be postgres://user@host:port/database, parameters as libpq has them".to_owned()
-}
-
-fn is_ssl(name: &str) -> bool {
-    name == "sslmode" || SSL_FILES.contains(&name)
-}
-
-fn check_ssl(name: &str, value: &str) -> Result<(), String> {
-    if name == "sslmode" {
-        return if SSL_MODES.contains(&value) {
-            Ok(())
-        } else {
-            Err(format!("sslmode must be one of {}", SSL_MODES.join(", ")))
-        };
-    }
-    read_text(value).map(drop).map_err(|fault| format!("{name}: {fault}"))
-}
-
-/// The address without its TLS parameters, and those.
-fn split_url(text: &str) -> (String, Vec<(String, String)>) {
-    let Some((address, query)) = text.split_once('?') else { return (text.to_owned(), Vec::new()) };
-    let (ssl, rest): (Vec<_>, Vec<_>) =
-        query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, ""))).partition(|(name, _)| is_ssl(name));
-    let rest: Vec<_> = rest.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let address = if rest.is_empty() { address.to_owned() } else { format!("{address}?{}", rest.join("&")) };
-    let decoded = ssl.into_iter().map(|(name, value)| (name.to_owned(), super::values::percent_decoded(value)));
-    (address, decoded.collect())
-}
-
-/// The same for libpq's `name=value name=value`.
-fn split_words(text: &str) -> (String, Vec<(String, String)>) {
-    let (ssl, rest): (Vec<_>, Vec<_>) =
-        text.split_whitespace().partition(|word| word.split_once('=').is_some_and(|(name, _)| is_ssl(name)));
-    let pairs = ssl.into_iter().filter_map(|word| word.split_once('='));
-    (rest.join(" "), pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
 }
 
 #[cfg(test)]
@@ -74,6 +41,7 @@ mod tests {
             "postgres://a:1,b:2/dos?target_session_attrs=read-write",
             "host=localhost dbname=dos user=me sslmode=require",
             "postgres://db/dos?sslmode=disable&connect_timeout=3",
+            "host = localhost sslmode = disable password='a  sslcert=b'",
         ] {
             assert!(database_url(right).is_ok(), "{right}");
         }
@@ -89,6 +57,8 @@ mod tests {
             "postgres://me:hunter2@db/dos?sslmode=yes",
             "postgres://me:hunter2@db/dos?sslrootcert=/nowhere/ca.pem",
             "postgres://me:hunter2@db/dos?no_such_parameter=1",
+            "host=db password='x sslcert=hunter2",
+            "host=db password='x sslmode=hunter2' nonsense=1",
         ] {
             let fault = database_url(wrong).unwrap_err();
             assert!(!fault.contains("hunter2"), "{fault}");

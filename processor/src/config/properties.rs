@@ -14,6 +14,11 @@ use super::values::read_text;
 pub struct KafkaProperties(Vec<(String, String)>);
 
 impl KafkaProperties {
+    /// Reads the text of a file; the first fault is told with its line. Whether librdkafka knows the names is not asked.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        parse(text)
+    }
+
     /// Names with values, in the file's order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))

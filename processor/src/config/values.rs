@@ -54,7 +54,7 @@ impl fmt::Display for SqlIdentifier {
 }
 
 /// Reads a [`SqlIdentifier`].
-pub(super) fn sql_identifier(text: &str) -> Result<SqlIdentifier, String> {
+pub fn sql_identifier(text: &str) -> Result<SqlIdentifier, String> {
     const BYTES_MAX: usize = 63;
     let right = text.len() <= BYTES_MAX
         && text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
@@ -67,7 +67,7 @@ pub(super) fn sql_identifier(text: &str) -> Result<SqlIdentifier, String> {
 }
 
 /// A name that Kafka takes for topics, group instances and transactions.
-pub(super) fn kafka_name(text: &str) -> Result<String, String> {
+pub fn kafka_name(text: &str) -> Result<String, String> {
     const CHARACTERS_MAX: usize = 249;
     let letters_right = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
     if text.is_empty() || text.len() > CHARACTERS_MAX || !letters_right || matches!(text, "." | "..") {
@@ -77,7 +77,7 @@ pub(super) fn kafka_name(text: &str) -> Result<String, String> {
 }
 
 /// A short text in printable ASCII.
-pub(super) fn printable(text: &str) -> Result<String, String> {
+pub fn printable(text: &str) -> Result<String, String> {
     const CHARACTERS_MAX: usize = 200;
     if text.is_empty() || text.len() > CHARACTERS_MAX || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("must be 1 to 200 printable characters without spaces".to_owned());
@@ -86,7 +86,7 @@ pub(super) fn printable(text: &str) -> Result<String, String> {
 }
 
 /// `host:port`, `[address]:port`; librdkafka also takes a protocol before and a host without port.
-pub(super) fn bootstrap_servers(text: &str) -> Result<String, String> {
+pub fn bootstrap_servers(text: &str) -> Result<String, String> {
     for server in text.split(',') {
         let address = server.trim();
         let address = address.split_once("://").map_or(address, |(_, rest)| rest);
@@ -98,7 +98,7 @@ pub(super) fn bootstrap_servers(text: &str) -> Result<String, String> {
 }
 
 /// Where to listen: `host:port`; port 0 takes a free one.
-pub(super) fn listen_address(text: &str) -> Result<String, String> {
+pub fn listen_address(text: &str) -> Result<String, String> {
     if is_host_and_port(text, false) {
         Ok(text.to_owned())
     } else {
@@ -124,7 +124,7 @@ impl RegistryUrl {
     }
 }
 
-pub(super) fn registry_url(text: &str) -> Result<RegistryUrl, String> {
+pub fn registry_url(text: &str) -> Result<RegistryUrl, String> {
     let form = || "must be http://host:port or https://host:port, a path is allowed".to_owned();
     let mut url = Url::parse(text).map_err(|_| form())?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
@@ -141,7 +141,7 @@ pub(super) fn registry_url(text: &str) -> Result<RegistryUrl, String> {
 }
 
 /// `%40` is `@`; what is no such sequence stays.
-pub(super) fn percent_decoded(text: &str) -> String {
+pub fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {
@@ -158,7 +158,7 @@ fn hex_byte(digits: &[u8]) -> Option<u8> {
 }
 
 /// Reads a password from a file: its first line, without the line break.
-pub(super) fn secret_file(path: &str) -> Result<Secret, String> {
+pub fn secret_file(path: &str) -> Result<Secret, String> {
     let text = read_text(path)?;
     let line = text.lines().next().unwrap_or_default();
     if line.is_empty() {
@@ -187,7 +187,7 @@ impl fmt::Debug for Certificates {
 }
 
 /// Reads a file of certificates.
-pub(super) fn certificate_file(path: &str) -> Result<Certificates, String> {
+pub fn certificate_file(path: &str) -> Result<Certificates, String> {
     let pem = read_text(path)?.into_bytes();
     match reqwest::Certificate::from_pem_bundle(&pem) {
         Ok(certificates) if !certificates.is_empty() => Ok(Certificates { pem }),
@@ -196,25 +196,26 @@ pub(super) fn certificate_file(path: &str) -> Result<Certificates, String> {
 }
 
 /// Reads a text file of modest size; says which one and why when that fails.
-pub(super) fn read_text(path: impl AsRef<Path>) -> Result<String, String> {
+pub fn read_text(path: impl AsRef<Path>) -> Result<String, String> {
     let path = path.as_ref();
     std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
 }
 
 /// A filter for log lines, as `tracing-subscriber` reads it.
-pub(super) fn log_filter(text: &str) -> Result<String, String> {
-    text.parse::<tracing_subscriber::EnvFilter>().map(|_| text.to_owned()).map_err(|_| {
-        "must be a level (error, warn, info, debug, trace) or target=level, separated by commas".to_owned()
-    })
+pub fn log_filter(text: &str) -> Result<String, String> {
+    // The library panics at some texts that are not ASCII.
+    let is_filter = text.is_ascii() && text.parse::<tracing_subscriber::EnvFilter>().is_ok();
+    let fault = "must be a level (error, warn, info, debug, trace) or target=level, separated by commas";
+    if is_filter { Ok(text.to_owned()) } else { Err(fault.to_owned()) }
 }
 
 /// A date as `2026-12-25`.
-pub(super) fn date(text: &str) -> Result<chrono::NaiveDate, String> {
+pub fn date(text: &str) -> Result<chrono::NaiveDate, String> {
     chrono::NaiveDate::parse_from_str(text, "%Y-%m-%d").map_err(|_| "must be a date like 2026-12-25".to_owned())
 }
 
 /// A whole number within bounds, both included.
-pub(super) fn whole_number<T>(text: &str, least: T, most: T) -> Result<T, String>
+pub fn whole_number<T>(text: &str, least: T, most: T) -> Result<T, String>
 where
     T: std::str::FromStr + PartialOrd + Copy + fmt::Display,
 {
@@ -261,6 +262,16 @@ mod tests {
         assert!(kafka_name("dos.change-events").is_ok());
         for wrong in ["", ".", "..", "a b", "a/b", &"a".repeat(250)] {
             assert!(kafka_name(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_log_filter_is_refused_and_not_panicked_at() {
+        for right in ["info", "warn,dosi=debug", "dosi[span{field=1}]=trace"] {
+            assert!(log_filter(right).is_ok(), "{right}");
+        }
+        for wrong in [" y\u{20f}=b", "dosi=l\u{e9}vel", "dosi=loud"] {
+            assert!(log_filter(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -15,6 +15,7 @@ use crate::{
     domain::{
         history::HistoryHead,
         ods_code::OdsCode,
+        postcode,
         service::{Creator, Location, PendingChange, ZCode},
     },
     fault_injection::{Mutant, is},
@@ -72,7 +73,7 @@ pub async fn locations(tx: &Transaction<'_>, spellings: &[String]) -> Result<Has
     }
     for row in query(tx, LOCATIONS, &[&spellings]).await? {
         let location = location(&row)?;
-        found.entry(location.postcode.replace(' ', "").to_uppercase()).or_default().push(location);
+        found.entry(postcode::normal(Some(&location.postcode))).or_default().push(location);
     }
     Ok(found)
 }

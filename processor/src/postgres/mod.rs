@@ -15,7 +15,6 @@ pub mod apply;
 pub mod archive;
 pub mod database;
 pub mod errors;
-mod libpq;
 pub mod load;
 pub mod mail_queue;
 pub mod migrations;

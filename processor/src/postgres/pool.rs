@@ -7,11 +7,8 @@ use deadpool_postgres::{
 };
 use tokio_postgres::{Config, config};
 
-use super::{
-    Result,
-    libpq::{self, ConnectionText, SslMode},
-    tls,
-};
+use super::{Result, tls};
+use crate::config::libpq::{self, ConnectionText, SslMode};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const POOL_TIMEOUTS: Timeouts = Timeouts {

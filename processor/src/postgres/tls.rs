@@ -8,7 +8,7 @@ use openssl::{
 };
 use postgres_openssl::{MakeTlsConnector, set_postgresql_alpn};
 
-use super::libpq::{SslMode, TlsParams};
+use crate::config::libpq::{SslMode, TlsParams};
 
 /// Which file is at fault; the texts name the option of the URL and the path.
 #[derive(Debug, thiserror::Error)]

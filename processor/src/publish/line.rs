@@ -10,12 +10,12 @@ use serde_json::value::RawValue;
 
 /// What is sent for a line.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Event<'a> {
-    pub(super) ods_code: Cow<'a, str>,
-    pub(super) sequence: i64,
-    pub(super) correlation_id: Option<Cow<'a, str>>,
+pub struct Event<'a> {
+    pub ods_code: Cow<'a, str>,
+    pub sequence: i64,
+    pub correlation_id: Option<Cow<'a, str>>,
     /// The event as it stands in the line.
-    pub(super) body: &'a str,
+    pub body: &'a str,
 }
 
 #[derive(Deserialize)]
@@ -30,7 +30,7 @@ struct Line<'a> {
 
 impl<'a> Event<'a> {
     /// Reads a line; the reason why it is bad repeats nothing of it.
-    pub(super) fn parse(text: &'a [u8]) -> Result<Self, &'static str> {
+    pub fn parse(text: &'a [u8]) -> Result<Self, &'static str> {
         let text = std::str::from_utf8(text).map_err(|_| "is not UTF-8")?;
         // serde takes an array for a struct too.
         if text.trim_start().starts_with('[') {

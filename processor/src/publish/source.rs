@@ -17,7 +17,7 @@ const LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// A stream of lines.
-pub(super) struct Source {
+pub struct Source {
     lines: BufReader<Box<dyn Read + Send>>,
     size: Option<u64>,
     position: Arc<AtomicU64>,
@@ -27,7 +27,7 @@ pub(super) struct Source {
 
 impl Source {
     /// Opens a file; `-` is stdin.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    pub fn open(path: &Path) -> io::Result<Self> {
         if path == Path::new("-") {
             return Self::new(io::stdin(), None);
         }
@@ -39,7 +39,8 @@ impl Source {
         Self::new(file, facts.is_file().then_some(facts.len()))
     }
 
-    fn new(reader: impl Read + Send + 'static, size: Option<u64>) -> io::Result<Self> {
+    /// Reads from anything; `size` is told where it is known.
+    pub fn new(reader: impl Read + Send + 'static, size: Option<u64>) -> io::Result<Self> {
         let position = Arc::new(AtomicU64::new(0));
         let mut reader = Counted { reader, position: Arc::clone(&position) };
         let mut magic = Vec::new();
@@ -51,17 +52,17 @@ impl Source {
     }
 
     /// Bytes of the file, where it is one.
-    pub(super) fn size(&self) -> Option<u64> {
+    pub fn size(&self) -> Option<u64> {
         self.size
     }
 
     /// Bytes of the file that were read.
-    pub(super) fn position(&self) -> u64 {
+    pub fn position(&self) -> u64 {
         self.position.load(Ordering::Relaxed)
     }
 
     /// The next line without its end; a reading error ends the stream after it was told.
-    pub(super) fn next_line(&mut self) -> Option<Result<&[u8], String>> {
+    pub fn next_line(&mut self) -> Option<Result<&[u8], String>> {
         if self.is_at_end {
             return None;
         }

@@ -4,8 +4,10 @@
 
 mod batches;
 mod comparing;
+mod generators;
 mod golden;
 mod histories;
+mod laws;
 mod matching;
 mod pending;
 mod properties;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// `sslmode`, as far as dosi knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum SslMode {
+pub enum SslMode {
     Disable,
     Prefer,
     Require,
@@ -15,26 +15,26 @@ pub(super) enum SslMode {
 
 /// The TLS part of a connection text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct TlsParams {
-    pub(super) mode: SslMode,
-    pub(super) root_cert: Option<PathBuf>,
-    pub(super) cert: Option<PathBuf>,
-    pub(super) key: Option<PathBuf>,
+pub struct TlsParams {
+    pub mode: SslMode,
+    pub root_cert: Option<PathBuf>,
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
 }
 
-/// A connection text taken apart.
+/// A connection text taken apart. It may hold a password, so it has no `Debug`.
 #[derive(Clone)]
-pub(super) struct ConnectionText {
-    pub(super) tls: TlsParams,
+pub struct ConnectionText {
+    pub tls: TlsParams,
     /// What is left for the driver.
-    pub(super) rest: String,
+    pub rest: String,
     /// Names of the options in `rest` (those of a URL's query, all of a key=value text).
-    pub(super) names: Vec<String>,
+    pub names: Vec<String>,
 }
 
 /// Why a text cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum TextFault {
+pub enum TextFault {
     #[error("is neither a postgres:// URL nor key=value pairs as libpq reads them")]
     Unreadable,
     #[error("has an sslmode that is none of disable, prefer, require, verify-full")]
@@ -76,7 +76,7 @@ impl SslMode {
 }
 
 /// Reads either form.
-pub(super) fn parse(text: &str) -> Result<ConnectionText, TextFault> {
+pub fn parse(text: &str) -> Result<ConnectionText, TextFault> {
     let text = text.trim();
     if text.starts_with("postgres://") || text.starts_with("postgresql://") {
         parse_url(text)
@@ -88,7 +88,7 @@ pub(super) fn parse(text: &str) -> Result<ConnectionText, TextFault> {
 }
 
 fn parse_url(text: &str) -> Result<ConnectionText, TextFault> {
-    let (base, options) = text.split_once('?').unwrap_or((text, ""));
+    let (base, options) = split_options(text);
     let mut tls = TlsParams::default();
     let mut kept = Vec::new();
     let mut names = Vec::new();
@@ -96,12 +96,26 @@ fn parse_url(text: &str) -> Result<ConnectionText, TextFault> {
         let (name, value) = option.split_once('=').ok_or(TextFault::Unreadable)?;
         let name = percent_decoded(name)?;
         if !tls.take(&name, &percent_decoded(value)?)? {
-            kept.push(option);
+            // The driver takes what stands before the first `@` for user and password, wherever that is.
+            kept.push(option.replace('@', "%40"));
             names.push(name);
         }
     }
     let rest = if kept.is_empty() { base.to_owned() } else { format!("{base}?{}", kept.join("&")) };
     Ok(ConnectionText { tls, rest, names })
+}
+
+/// What stands before the options, and those. A `?` in the password begins none: without this its `sslmode` would be the
+/// driver's, which we then set to the default.
+fn split_options(text: &str) -> (&str, &str) {
+    let begin = text.find("://").map_or(0, |at| at + 3);
+    let next = |character: char| text[begin..].find(character).map_or(text.len(), |at| begin + at);
+    let (at, slash, question_mark) = (next('@'), next('/'), next('?'));
+    let credentials_end = if at < slash || at < question_mark { at } else { begin };
+    match text[credentials_end..].find('?').map(|question_mark| credentials_end + question_mark) {
+        Some(question_mark) => (&text[..question_mark], &text[question_mark + 1..]),
+        None => (text, ""),
+    }
 }
 
 fn percent_decoded(text: &str) -> Result<String, TextFault> {
@@ -174,6 +188,19 @@ mod tests {
         assert_eq!(tls.root_cert, Some(PathBuf::from("/ca x.pem")));
         assert_eq!(read("postgresql://h/d?sslcert=a&sslkey=b").1, "postgresql://h/d");
         assert_eq!(read("postgres://localhost/dos").0, TlsParams::default());
+    }
+
+    #[test]
+    fn a_password_may_hold_a_question_mark_and_an_option_an_at_sign() {
+        for (text, rest) in [
+            ("postgres://u:p?q@h/d?sslmode=require", "postgres://u:p?q@h/d"),
+            ("postgres://u:p/q@h/d?sslmode=require", "postgres://u:p/q@h/d"),
+            ("postgres://h/d?application_name=a@b&sslmode=require", "postgres://h/d?application_name=a%40b"),
+            ("postgres://u@h?sslmode=require", "postgres://u@h"),
+        ] {
+            let (tls, left) = read(text);
+            assert_eq!((tls.mode, left.as_str()), (SslMode::Require, rest));
+        }
     }
 
     #[test]
