@@ -65,10 +65,21 @@ england: install ## hold all events of a country against the core's serial run, 
 	DOSI_TEST_BINARY=$(abspath $(TARGET))/release/dosi $(call UNDER_STACK,debug) -- \
 		$(CARGO) test --locked --package dosi-tests --test end_to_end england -- --nocapture
 
-.PHONY: bench-england
-bench-england: install ## work off all change events of England, and say how fast
+# Parts of their own, each run on a copy of the same DoS. Pictures go to target/bench; PICTURES=docs/pictures to keep them.
+BENCH = $(call UNDER_STACK,release) --bare -- env DOSI_BENCH_PICTURES=$(or $(PICTURES),$(TARGET)/bench) $(TARGET)/release/bench
+RUNS ?= 3
+
+.PHONY: bench-build
+bench-build: install
 	$(CARGO) build --locked --release --workspace --bins
-	$(call UNDER_STACK,release) --synced -- $(TARGET)/release/bench-england
+
+.PHONY: bench-floor
+bench-floor: bench-build ## what PostgreSQL alone needs to store what England's events leave (RUNS=3)
+	$(BENCH) floor --runs $(RUNS)
+
+.PHONY: bench-england
+bench-england: bench-build ## all change events of England, floor and whole program in turn (RUNS=3)
+	$(BENCH) england --runs $(RUNS)
 
 .PHONY: build
 build: install ## build the program, optimised, as target/release/dosi

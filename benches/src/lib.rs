@@ -8,10 +8,22 @@
 //! - [`scene`]: a country in DoS and a dosi set up for it
 //! - [`story`]: what became of one organisation, told from DoS and the audit topic
 //! - [`audit_totals`]: what became of all events
+//! - [`ground`]: where benchmarks run: parts of their own, and a program set up on a copy of a prepared DoS
+//! - [`england`], [`floor`]: England's events, what they leave, and what PostgreSQL alone needs to store that
+//! - [`backlog`]: the whole program working off what a topic holds
+//! - [`statements`], [`processes`]: what PostgreSQL and the kernel counted meanwhile
+//! - [`figures`]: the numbers of several runs and their medians
 
 pub mod audit_totals;
+pub mod backlog;
+pub mod england;
+pub mod figures;
+pub mod floor;
+pub mod ground;
 pub mod metrics;
+pub mod processes;
 pub mod scene;
+pub mod statements;
 pub mod story;
 pub mod table;
 
