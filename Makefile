@@ -81,6 +81,22 @@ bench-floor: bench-build ## what PostgreSQL alone needs to store what England's 
 bench-england: bench-build ## all change events of England, floor and whole program in turn (RUNS=3)
 	$(BENCH) england --runs $(RUNS)
 
+RATES ?= $(or $(RATE),5,50,400,800)
+SECONDS ?= 60
+INSTANCES ?= 1
+
+.PHONY: bench-latency
+bench-latency: bench-build ## produce to DoS and to audit, at fixed rates (RATES=5,50,400,800 SECONDS=60 INSTANCES=1)
+	$(BENCH) latency --rates $(RATES) --seconds $(SECONDS) --instances $(INSTANCES)
+
+.PHONY: bench-unchanged
+bench-unchanged: bench-build ## profiles that change nothing, against England's events (RUNS=3)
+	$(BENCH) unchanged --runs $(RUNS)
+
+.PHONY: bench-start
+bench-start: bench-build ## from start to the first event, and what an idle instance costs
+	$(BENCH) start
+
 .PHONY: build
 build: install ## build the program, optimised, as target/release/dosi
 	$(CARGO) build --locked --release --package dosi

@@ -3,6 +3,8 @@
 //! Without ../shared/data/england they say so and end.
 
 mod england;
+mod latency;
+mod unchanged;
 
 use std::process::ExitCode;
 
@@ -28,6 +30,15 @@ enum Benchmark {
         #[arg(long, default_value_t = 3)]
         runs: usize,
     },
+    /// An open loop at several rates
+    Latency(latency::Latency),
+    /// Profiles sent again that change nothing, against England's events
+    Unchanged {
+        #[arg(long, default_value_t = 3)]
+        runs: usize,
+    },
+    /// From start to first event, and what an idle instance costs
+    Start,
 }
 
 /// On the main thread, which the parts end with.
@@ -47,5 +58,8 @@ async fn run(benchmark: Benchmark) -> Result<()> {
     match benchmark {
         Benchmark::Floor { runs } => england::floor(&england, runs).await,
         Benchmark::England { runs } => england::england(&mut england, runs).await,
+        Benchmark::Latency(latency) => latency::latency(&england, &latency).await,
+        Benchmark::Unchanged { runs } => unchanged::unchanged(&mut england, runs).await,
+        Benchmark::Start => unchanged::start(&mut england).await,
     }
 }
