@@ -97,6 +97,22 @@ bench-unchanged: bench-build ## profiles that change nothing, against England's 
 bench-start: bench-build ## from start to the first event, and what an idle instance costs
 	$(BENCH) start
 
+.PHONY: bench-growth
+bench-growth: bench-build ## cost an event with 1, 3, 10 times the services, archive, history and backlog (RUNS=3)
+	$(BENCH) growth --runs $(RUNS)
+
+.PHONY: bench-scale
+bench-scale: bench-build ## 1, 2 and 4 instances on one PostgreSQL (RUNS=3)
+	$(BENCH) scale --runs $(RUNS)
+
+.PHONY: bench-peers
+bench-peers: bench-build ## batches against one event a transaction (RUNS=3)
+	$(BENCH) peers --runs $(RUNS)
+
+.PHONY: bench-micro
+bench-micro: ## parse, decide and encode, a typical and the largest event of England
+	$(CARGO) bench --locked --package dosi-benches --bench core
+
 .PHONY: build
 build: install ## build the program, optimised, as target/release/dosi
 	$(CARGO) build --locked --release --package dosi

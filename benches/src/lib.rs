@@ -12,6 +12,7 @@
 //! - [`england`], [`floor`]: England's events, what they leave, and what PostgreSQL alone needs to store that
 //! - [`backlog`]: the whole program working off what a topic holds
 //! - [`mix`], [`load`]: the usual mix of events, and an open loop that sends it
+//! - [`grown`]: a DoS that has grown
 //! - [`chart`]: pictures
 //! - [`statements`], [`processes`]: what PostgreSQL and the kernel counted meanwhile
 //! - [`figures`]: the numbers of several runs and their medians
@@ -23,6 +24,7 @@ pub mod england;
 pub mod figures;
 pub mod floor;
 pub mod ground;
+pub mod grown;
 pub mod load;
 pub mod metrics;
 pub mod mix;

@@ -3,7 +3,9 @@
 //! Without ../shared/data/england they say so and end.
 
 mod england;
+mod growth;
 mod latency;
+mod scale;
 mod unchanged;
 
 use std::process::ExitCode;
@@ -39,6 +41,21 @@ enum Benchmark {
     },
     /// From start to first event, and what an idle instance costs
     Start,
+    /// Cost an event with more services, archive, history and backlog
+    Growth {
+        #[arg(long, default_value_t = 3)]
+        runs: usize,
+    },
+    /// Several instances on one database
+    Scale {
+        #[arg(long, default_value_t = 3)]
+        runs: usize,
+    },
+    /// What else one might pick
+    Peers {
+        #[arg(long, default_value_t = 3)]
+        runs: usize,
+    },
 }
 
 /// On the main thread, which the parts end with.
@@ -61,5 +78,8 @@ async fn run(benchmark: Benchmark) -> Result<()> {
         Benchmark::Latency(latency) => latency::latency(&england, &latency).await,
         Benchmark::Unchanged { runs } => unchanged::unchanged(&mut england, runs).await,
         Benchmark::Start => unchanged::start(&mut england).await,
+        Benchmark::Growth { runs } => growth::growth(&mut england, runs).await,
+        Benchmark::Scale { runs } => scale::scale(&mut england, runs).await,
+        Benchmark::Peers { runs } => scale::peers(&mut england, runs).await,
     }
 }

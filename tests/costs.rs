@@ -1,0 +1,147 @@
+//! What an event costs, in counts that do not depend on the machine: a change that makes one of them grow is seen here.
+//!
+//! The bounds leave room above what was counted when they were set, and stand next to it; lower them when it gets cheaper.
+
+use std::time::{Duration, Instant};
+
+use dosi_tests::country::generate;
+use dosi_tests::dos::Dos;
+use dosi_tests::program::Dosi;
+use dosi_tests::sample::Sample;
+use dosi_tests::stack::Addresses;
+use dosi_tests::topics::{self, Record};
+use serde_json::Value;
+use tokio_postgres::Client;
+
+const SEED: u64 = 11;
+const ORGANISATIONS: u32 = 300;
+const WITHIN: Duration = Duration::from_secs(60);
+
+/// Of all statements in a batch's transaction and around it.
+const STATEMENTS_A_BATCH_MAX: f64 = 1.0;
+const ROWS_READ_AN_EVENT_MAX: f64 = 1.0;
+const ROWS_WRITTEN_AN_EVENT_MAX: f64 = 1.0;
+const LOG_BYTES_AN_EVENT_MAX: f64 = 1.0;
+
+const PARSE_ALLOCATIONS_MAX: u64 = 1;
+const DECIDE_ALLOCATIONS_MAX: u64 = 1;
+const ENCODE_ALLOCATIONS_MAX: u64 = 1;
+
+/// Each statement of dosi with its calls, and the log that it wrote.
+const STATEMENTS: &str = "SELECT query, calls, wal_bytes::float8 FROM pg_stat_statements AS s
+    JOIN pg_database AS d ON d.oid = s.dbid JOIN pg_roles AS r ON r.oid = s.userid
+    WHERE d.datname = current_database() AND r.rolname = 'dosi'";
+const ROWS: &str =
+    "SELECT sum(coalesce(idx_tup_fetch, 0) + seq_tup_read)::float8, sum(n_tup_ins + n_tup_upd + n_tup_del)::float8,
+        sum(n_tup_ins) FILTER (WHERE relname = 'change_event_archive')::float8
+    FROM pg_stat_user_tables";
+
+#[tokio::test]
+#[expect(clippy::cast_precision_loss, reason = "some hundred")]
+async fn an_event_costs_the_database_what_it_did() {
+    let addresses = Addresses::from_env().unwrap();
+    let country = generate(SEED, ORGANISATIONS);
+    let mut dos = Dos::create(&addresses).await.unwrap();
+    dos.load(&country.services, &country.locations).await.unwrap();
+    let dosi = Dosi::new(&addresses, dos.url()).with("DOSI_TODAY", "2026-11-22");
+    dosi.set_up().unwrap();
+    let events = country.events.iter();
+    let records: Vec<_> = events.map(|event| Record::of_event(&code_of(&event.event), event)).collect();
+    topics::produce(&addresses, dosi.input_topic(), &records).await.unwrap();
+    let client = dos.client();
+    client.batch_execute("CREATE EXTENSION pg_stat_statements; SELECT pg_stat_reset()").await.unwrap();
+    let (read_before, written_before, _) = rows(client).await;
+
+    let ended = dosi.start(&["run", "--exit-at-end"]).unwrap().wait().unwrap();
+    assert!(ended.status.success(), "{}", ended.stderr);
+
+    let events = records.len() as f64;
+    let statements = client.query(STATEMENTS, &[]).await.unwrap();
+    let statements: Vec<(String, i64, f64)> =
+        statements.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
+    let batches =
+        statements.iter().find(|(text, ..)| text.starts_with("INSERT INTO dos_integration.outbox")).unwrap().1;
+    let (read, written) = rows_of(client, events).await;
+    let calls: i64 = statements.iter().map(|(_, calls, _)| calls).sum();
+    let log: f64 = statements.iter().map(|(.., log)| log).sum();
+    let (calls, read, written, log) = (
+        calls as f64 / batches as f64,
+        (read - read_before) / events,
+        (written - written_before) / events,
+        log / events,
+    );
+    eprintln!(
+        "{events} events in {batches} batches: {calls:.1} statements a batch, {read:.1} rows read, {written:.1} written and \
+         {log:.0} bytes of log an event"
+    );
+    assert!(batches * 5 < records.len() as i64, "{batches} batches are too many to tell batches from events");
+    // Whatever a batch's size, a statement runs once in it; looks at positions and the outbox's end come on top.
+    for (text, calls, _) in &statements {
+        assert!(*calls <= batches + 20 || !is_of_a_batch(text), "{calls} times in {batches} batches: {text}");
+    }
+    assert!(calls < STATEMENTS_A_BATCH_MAX, "{calls} statements a batch");
+    assert!(read < ROWS_READ_AN_EVENT_MAX, "{read} rows read an event");
+    assert!(written < ROWS_WRITTEN_AN_EVENT_MAX, "{written} rows written an event");
+    assert!(log < LOG_BYTES_AN_EVENT_MAX, "{log} bytes of log an event");
+    dos.remove(&addresses).await.unwrap();
+}
+
+/// Asking for positions and beginning and ending transactions is not.
+fn is_of_a_batch(text: &str) -> bool {
+    ["INSERT", "UPDATE", "DELETE", "WITH"].iter().any(|verb| text.starts_with(verb))
+        || text.starts_with("SELECT") && !text.contains("consumer_position")
+}
+
+async fn rows(client: &Client) -> (f64, f64, f64) {
+    let row = client.query_one(ROWS, &[]).await.unwrap();
+    (row.get(0), row.get(1), row.get(2))
+}
+
+/// Sessions tell of their rows a moment after their last transaction.
+async fn rows_of(client: &Client, events: f64) -> (f64, f64) {
+    let deadline = Instant::now() + WITHIN;
+    loop {
+        let (read, written, archived) = rows(client).await;
+        let sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = 'dosi'";
+        let sessions: i64 = client.query_one(sessions, &[]).await.unwrap().get(0);
+        if sessions == 0 && archived >= events {
+            return (read, written);
+        }
+        assert!(Instant::now() < deadline, "{archived} of {events} events are archived, {sessions} sessions are left");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn code_of(event: &str) -> String {
+    let event: Value = serde_json::from_str(event).unwrap();
+    event["ODSCode"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn an_event_costs_the_core_what_it_did() {
+    let country = generate(SEED, ORGANISATIONS);
+    let mut totals = [0; 3];
+    for event in &country.events {
+        let sample = Sample::of(&country, event).unwrap();
+        // What is made once for all events is made here.
+        let decoded = sample.parse();
+        let (decisions, _) = sample.decide(&decoded, sample.load(&decoded));
+        sample.encode(&decoded, &decisions).unwrap();
+        let state = sample.load(&decoded);
+        let of_each = [
+            allocations(|| drop(sample.parse())),
+            allocations(|| drop(sample.decide(&decoded, state))),
+            allocations(|| drop(sample.encode(&decoded, &decisions))),
+        ];
+        totals.iter_mut().zip(of_each).for_each(|(total, allocations)| *total += allocations);
+    }
+    let [parse, decide, encode] = totals.map(|total| total / country.events.len() as u64);
+    eprintln!("allocations an event: parse {parse}, decide {decide}, encode {encode}");
+    assert!(parse < PARSE_ALLOCATIONS_MAX, "{parse} allocations to parse an event");
+    assert!(decide < DECIDE_ALLOCATIONS_MAX, "{decide} allocations to decide an event");
+    assert!(encode < ENCODE_ALLOCATIONS_MAX, "{encode} allocations to encode an event");
+}
+
+fn allocations(doing: impl FnOnce()) -> u64 {
+    allocation_counter::measure(doing).count_total
+}
