@@ -97,9 +97,11 @@ bench-unchanged: bench-build ## profiles that change nothing, against England's 
 bench-start: bench-build ## from start to the first event, and what an idle instance costs
 	$(BENCH) start
 
+OF ?= services,archive,history,backlog
+
 .PHONY: bench-growth
-bench-growth: bench-build ## cost an event with 1, 3, 10 times the services, archive, history and backlog (RUNS=3)
-	$(BENCH) growth --runs $(RUNS)
+bench-growth: bench-build ## cost an event with 1, 3, 10 times as much around it (OF=services,archive,history,backlog RUNS=3)
+	$(BENCH) growth --of $(OF) --runs $(RUNS)
 
 .PHONY: bench-scale
 bench-scale: bench-build ## 1, 2 and 4 instances on one PostgreSQL (RUNS=3)

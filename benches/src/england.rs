@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use dosi::domain::audit::Outcome;
 use dosi_tests::dos::Dos;
 use dosi_tests::golden_form::{Country, england_folder};
 use dosi_tests::topics::Record;
-use serde_json::Value;
 
 use crate::floor::Floor;
 use crate::ground::Ground;
@@ -36,7 +35,7 @@ impl England {
         let country = Country::read(&folder)?;
         let ground = Ground::start().await?;
         step("loaded DoS", ground.make_template(BEFORE, &country.services, &country.locations)).await?;
-        let records: Vec<Record> = country.events.iter().map(record_of).collect::<Result<_>>()?;
+        let records: Vec<Record> = country.events.iter().map(Record::of).collect::<Result<_>>()?;
         let dos = Dos::create_named(&ground.addresses, AFTER, BEFORE).await?;
         let floor = step("computed the end state", Floor::prepare(dos.url(), &records, FLOOR_BATCH_EVENTS)).await?;
         dos.client().batch_execute("VACUUM ANALYZE").await?;
@@ -54,10 +53,4 @@ impl England {
         let applied = newest.values().filter(|(_, outcome)| matches!(outcome, Outcome::Updated | Outcome::Unchanged));
         applied.map(|(record, _)| (*record).clone()).collect()
     }
-}
-
-fn record_of(event: &dosi_tests::golden_form::Event) -> Result<Record> {
-    let body: Value = serde_json::from_str(&event.event)?;
-    let code = body["ODSCode"].as_str().context("an event of England names no code")?;
-    Ok(Record::of_event(code, event))
 }

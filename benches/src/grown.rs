@@ -1,6 +1,7 @@
 //! A DoS that has grown: more services, a larger archive, longer histories.
 
 use anyhow::Result;
+use clap::ValueEnum;
 use dosi_tests::dos::Dos;
 use tokio_postgres::Client;
 
@@ -37,13 +38,9 @@ const MORE_SERVICES: &str = "SET search_path = pathwaysdos; SET session_replicat
                 EXECUTE format('INSERT INTO pathwaysdos.%I SELECT * FROM copied', each.name);
             END LOOP;
             DROP TABLE copied;
-        END LOOP;
-        FOR each IN SELECT c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-            JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = 'id'
-            WHERE n.nspname = 'pathwaysdos' AND c.relkind = 'r' AND pg_get_serial_sequence('pathwaysdos.' || c.relname, 'id') IS NOT NULL
-        LOOP
-            EXECUTE format('SELECT setval(pg_get_serial_sequence(%L, ''id''), (SELECT coalesce(max(id), 0) + 1 FROM pathwaysdos.%I))',
-                'pathwaysdos.' || each.relname, each.relname);
+            IF each.next_copy LIKE 'id = id + %' THEN
+                EXECUTE format('SELECT setval(''pathwaysdos.%s_id_seq'', (SELECT max(id) FROM pathwaysdos.%I))', each.name, each.name);
+            END IF;
         END LOOP;
     END $$";
 const MORE_ARCHIVE: &str = "INSERT INTO dos_integration.change_event_archive
@@ -62,11 +59,13 @@ const PREPEND: &str =
     FROM unnest($1::int[], $2::text[]) AS w(serviceid, entry) WHERE h.serviceid = w.serviceid";
 
 /// What has grown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Growth {
     Services,
     Archive,
     History,
+    /// Of the topic, not of DoS
+    Backlog,
 }
 
 impl Growth {
@@ -75,6 +74,7 @@ impl Growth {
             Self::Services => "services",
             Self::Archive => "archive",
             Self::History => "history length",
+            Self::Backlog => "backlog",
         }
     }
 
@@ -82,7 +82,8 @@ impl Growth {
     fn sql(self, factor: u32) -> String {
         match self {
             Self::Archive => MORE_ARCHIVE.replace("{rows}", &(factor * ARCHIVE_ROWS).to_string()),
-            _ if factor == 1 => String::new(),
+            Self::Services | Self::History if factor == 1 => String::new(),
+            Self::Backlog => String::new(),
             Self::Services => MORE_SERVICES.replace("{factor}", &factor.to_string()),
             Self::History => LONGER_HISTORIES.replace("{factor}", &factor.to_string()),
         }

@@ -13,7 +13,7 @@
 //! - [`backlog`]: the whole program working off what a topic holds
 //! - [`mix`], [`load`]: the usual mix of events, and an open loop that sends it
 //! - [`grown`]: a DoS that has grown
-//! - [`chart`]: pictures
+//! - [`chart`]: line charts as SVG
 //! - [`statements`], [`processes`]: what PostgreSQL and the kernel counted meanwhile
 //! - [`figures`]: the numbers of several runs and their medians
 

@@ -40,7 +40,7 @@ impl Costs {
     }
 }
 
-pub(crate) async fn growth(england: &mut England, runs: usize) -> Result<()> {
+pub(crate) async fn growth(england: &mut England, growths: &[Growth], runs: usize) -> Result<()> {
     let mut table = Table::new(&[
         "grown",
         "times",
@@ -52,12 +52,13 @@ pub(crate) async fn growth(england: &mut England, runs: usize) -> Result<()> {
     ]);
     let mut lines = Vec::new();
     let topic = england.ground.publish(england.records.iter().take(EVENTS).cloned()).await?;
-    for growth in [Growth::Services, Growth::Archive, Growth::History] {
-        let costs = grown(england, growth, &topic, runs).await?;
+    for growth in growths {
+        let costs = match growth {
+            Growth::Backlog => backlogs(england, runs).await?,
+            _ => grown(england, *growth, &topic, runs).await?,
+        };
         lines.push((growth.name().to_owned(), rows(&mut table, growth.name(), &costs)));
     }
-    let costs = backlogs(england, runs).await?;
-    lines.push(("backlog".to_owned(), rows(&mut table, "backlog", &costs)));
     println!("\n{table}");
     println!("  × is against the first size; of histories what a bare prepend takes longer is taken off first.");
     let chart = Chart {

@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use dosi_benches::england::England;
+use dosi_benches::grown::Growth;
 
 #[derive(Parser)]
 struct Arguments {
@@ -43,6 +44,8 @@ enum Benchmark {
     Start,
     /// Cost an event with more services, archive, history and backlog
     Growth {
+        #[arg(long, value_delimiter = ',', default_value = "services,archive,history,backlog")]
+        of: Vec<Growth>,
         #[arg(long, default_value_t = 3)]
         runs: usize,
     },
@@ -78,7 +81,7 @@ async fn run(benchmark: Benchmark) -> Result<()> {
         Benchmark::Latency(latency) => latency::latency(&england, &latency).await,
         Benchmark::Unchanged { runs } => unchanged::unchanged(&mut england, runs).await,
         Benchmark::Start => unchanged::start(&mut england).await,
-        Benchmark::Growth { runs } => growth::growth(&mut england, runs).await,
+        Benchmark::Growth { of, runs } => growth::growth(&mut england, &of, runs).await,
         Benchmark::Scale { runs } => scale::scale(&mut england, runs).await,
         Benchmark::Peers { runs } => scale::peers(&mut england, runs).await,
     }
