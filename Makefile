@@ -95,10 +95,55 @@ england: install ## hold all events of a country against the core's serial run, 
 	DOSI_TEST_BINARY=$(abspath $(TARGET))/release/dosi $(call UNDER_STACK,debug) -- \
 		$(CARGO) test --locked --package dosi-tests --test end_to_end england -- --nocapture
 
-.PHONY: bench-england
-bench-england: install ## work off all change events of England, and say how fast
+# Parts of their own, each run on a copy of the same DoS. Pictures go to target/bench; PICTURES=docs/pictures to keep them.
+BENCH = $(call UNDER_STACK,release) --bare -- env DOSI_BENCH_PICTURES=$(or $(PICTURES),$(TARGET)/bench) $(TARGET)/release/bench
+RUNS ?= 3
+
+.PHONY: bench-build
+bench-build: install
 	$(CARGO) build --locked --release --workspace --bins
-	$(call UNDER_STACK,release) --synced -- $(TARGET)/release/bench-england
+
+.PHONY: bench-floor
+bench-floor: bench-build ## what PostgreSQL alone needs to store what England's events leave (RUNS=3)
+	$(BENCH) floor --runs $(RUNS)
+
+.PHONY: bench-england
+bench-england: bench-build ## all change events of England, floor and whole program in turn (RUNS=3)
+	$(BENCH) england --runs $(RUNS)
+
+RATES ?= $(or $(RATE),5,50,400,800)
+SECONDS ?= 60
+INSTANCES ?= 1
+
+.PHONY: bench-latency
+bench-latency: bench-build ## produce to DoS and to audit, at fixed rates (RATES=5,50,400,800 SECONDS=60 INSTANCES=1)
+	$(BENCH) latency --rates $(RATES) --seconds $(SECONDS) --instances $(INSTANCES)
+
+.PHONY: bench-unchanged
+bench-unchanged: bench-build ## profiles that change nothing, against England's events (RUNS=3)
+	$(BENCH) unchanged --runs $(RUNS)
+
+.PHONY: bench-start
+bench-start: bench-build ## from start to the first event, and what an idle instance costs
+	$(BENCH) start
+
+OF ?= services,archive,history,backlog
+
+.PHONY: bench-growth
+bench-growth: bench-build ## cost an event with 1, 3, 10 times as much around it (OF=services,archive,history,backlog RUNS=3)
+	$(BENCH) growth --of $(OF) --runs $(RUNS)
+
+.PHONY: bench-scale
+bench-scale: bench-build ## 1, 2 and 4 instances on one PostgreSQL (RUNS=3)
+	$(BENCH) scale --runs $(RUNS)
+
+.PHONY: bench-peers
+bench-peers: bench-build ## batches against one event a transaction (RUNS=3)
+	$(BENCH) peers --runs $(RUNS)
+
+.PHONY: bench-micro
+bench-micro: ## parse, decide and encode, a typical and the largest event of England
+	$(CARGO) bench --locked --package dosi-benches --bench core
 
 .PHONY: build
 build: install ## build the program, optimised, as target/release/dosi

@@ -12,6 +12,7 @@
 //! - [`group`]: where a group and the log of its topic stand
 //! - [`country`]: a made-up country of any size: what DoS holds and what NHS.uk sends
 //! - [`serial`]: what the core makes of events one after the other, to hold a run against
+//! - [`sample`]: one event and the part of DoS that it concerns, for what the core costs
 //! - [`chaos`]: the fault harness
 //! - [`http`]: GET and POST, nothing more
 //! - [`planted`]: personal data and secrets that are planted, and the search for them in all that dosi leaves behind
@@ -26,6 +27,7 @@ pub mod group;
 pub mod http;
 pub mod planted;
 pub mod program;
+pub mod sample;
 pub mod serial;
 pub mod stack;
 pub mod topics;

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use anyhow::{Context, Result};
 use chrono::NaiveDate;
 use dosi::domain::audit::Report;
-use dosi::domain::batch::Mail;
+use dosi::domain::batch::{DosState, Effects, EventDecision, Mail};
 use dosi::wire::change_event::{Decoded, decode};
 use dosi::wire::record::InputRecord;
 use serde_json::{Value, json};
@@ -101,6 +101,16 @@ impl Organisation {
         }
     }
 
+    /// What the database would read for a record, for [`Self::decide`].
+    pub fn load(&self, decoded: &Decoded) -> DosState {
+        self.dos.load(std::slice::from_ref(&decoded.input))
+    }
+
+    /// What the core decides about a record; nothing changes.
+    pub fn decide(&self, decoded: &Decoded, state: DosState) -> (Vec<EventDecision>, Effects) {
+        self.dos.decide_against(std::slice::from_ref(&decoded.input), state)
+    }
+
     /// Its services in id order, each as [`COMPARED`] has it.
     pub fn services(&self) -> Result<Vec<(i32, Value)>> {
         self.before.iter().map(|before| Ok((before.id, self.service(before)?))).collect()
@@ -137,7 +147,7 @@ fn new_part(entry: &str) -> Result<Value> {
 }
 
 /// As dosi's consumer would hand it on; where it stood does not matter to the core.
-fn input(record: &topics::Record) -> InputRecord {
+pub(crate) fn input(record: &topics::Record) -> InputRecord {
     let headers = record.headers.iter().map(|(name, value)| (name.clone(), Some(value.clone())));
     InputRecord {
         topic: "serial".into(),

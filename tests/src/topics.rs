@@ -11,6 +11,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, Message, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use serde_json::Value;
 
 use crate::golden_form::Event;
 use crate::stack::Addresses;
@@ -84,6 +85,12 @@ pub struct Record {
 }
 
 impl Record {
+    /// As [`Self::of_event`], under the code that the event names.
+    pub fn of(event: &Event) -> Result<Self> {
+        let body: Value = serde_json::from_str(&event.event)?;
+        Ok(Self::of_event(body["ODSCode"].as_str().context("the event names no code")?, event))
+    }
+
     /// A change event as NHS.uk's publisher sends it: behaviour 1.1.
     pub fn of_event(ods_code: &str, event: &Event) -> Self {
         let mut headers = vec![("sequence-number".to_owned(), event.sequence.to_string().into_bytes())];

@@ -80,13 +80,21 @@ impl Dos {
         &mut self.client
     }
 
-    /// The server ends a session a moment after its client does; a template must be free of them.
-    async fn close(self, addresses: &Addresses, name: &str) -> Result<()> {
+    /// Ends all sessions in it, so that it can be copied: the server ends one only a moment after its client does.
+    pub async fn close(self, addresses: &Addresses, name: &str) -> Result<()> {
         drop(self.client);
         let admin = connect(&addresses.postgres_url).await?;
         let sessions = "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE datname = $1";
         admin.query_one(sessions, &[&name]).await?;
         Ok(())
+    }
+
+    /// Removes the database.
+    pub async fn remove(self, addresses: &Addresses) -> Result<()> {
+        let name = self.url.rsplit('/').next().unwrap_or_default().to_owned();
+        drop(self.client);
+        let admin = connect(&addresses.postgres_url).await?;
+        Ok(admin.batch_execute(&format!("DROP DATABASE {name} WITH (FORCE)")).await?)
     }
 }
 

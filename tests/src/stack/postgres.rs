@@ -121,6 +121,9 @@ impl Postgres {
             "max_connections=300".to_owned(),
             "shared_buffers=256MB".to_owned(),
             "max_wal_size=4GB".to_owned(),
+            // For tests and benchmarks that count statements and ask when something was committed.
+            "shared_preload_libraries=pg_stat_statements".to_owned(),
+            "track_commit_timestamp=on".to_owned(),
         ];
         if self.secured {
             let file = |name: &str| self.scratch.path().join(name).display().to_string();

@@ -1,0 +1,125 @@
+//! `make bench-latency`.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use clap::Args;
+use dosi_benches::chart::Chart;
+use dosi_benches::england::{AFTER, England};
+use dosi_benches::ground::{Ground, Subject, picture};
+use dosi_benches::load::{Latencies, measure};
+use dosi_benches::metrics::Metrics;
+use dosi_benches::mix::Mix;
+use dosi_benches::table::Table;
+use dosi_tests::group::Group;
+use dosi_tests::program::Running;
+use dosi_tests::topics::Record;
+use hdrhistogram::Histogram;
+
+/// Sent before what is measured: plans are made, code and pages are warm.
+const WARM_UP_SECONDS: f64 = 5.0;
+const JOINED_WITHIN: Duration = Duration::from_secs(60);
+const QUANTILES: [(&str, f64); 5] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)];
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Latency {
+    /// Events a second, one run each
+    #[arg(long, value_delimiter = ',', default_value = "5,50,400,800")]
+    rates: Vec<f64>,
+    /// How long each run is measured
+    #[arg(long, default_value_t = 60.0)]
+    seconds: f64,
+    #[arg(long, default_value_t = 1)]
+    instances: usize,
+}
+
+pub(crate) async fn latency(england: &England, latency: &Latency) -> Result<()> {
+    let mut table = Table::new(&["events/s", "from produce to", "p50", "p90", "p99", "p99.9", "max", "ms"]);
+    let mut measured = Vec::new();
+    for rate in &latency.rates {
+        let latencies = one_rate(england, latency, *rate).await?;
+        let ways = [
+            ("commit in DoS", &latencies.commit),
+            ("audit visible", &latencies.audit),
+            ("sent (generator)", &latencies.sent_late),
+        ];
+        for (name, histogram) in ways {
+            let mut row = vec![format!("{rate}"), name.to_owned()];
+            row.extend(QUANTILES.map(|(_, quantile)| format!("{:.1}", millis(histogram, quantile))));
+            table.row(row);
+        }
+        measured.push((*rate, latencies));
+    }
+    println!("\n{table}");
+    draw(&measured, latency.instances)
+}
+
+fn draw(measured: &[(f64, Latencies)], instances: usize) -> Result<()> {
+    let line = |name: &str, of: fn(&Latencies) -> &Histogram<u64>, quantile: f64| {
+        let points = measured.iter().map(|(rate, latencies)| (*rate, millis(of(latencies), quantile)));
+        (name.to_owned(), points.collect())
+    };
+    let title =
+        if instances == 1 { "Latency, one instance".to_owned() } else { format!("Latency, {instances} instances") };
+    let chart = Chart {
+        title: &title,
+        across: "events a second",
+        up: "milliseconds since the event was to be sent",
+        lines: vec![
+            line("commit in DoS, p50", |latencies| &latencies.commit, 0.5),
+            line("commit in DoS, p99", |latencies| &latencies.commit, 0.99),
+            line("audit visible, p50", |latencies| &latencies.audit, 0.5),
+            line("audit visible, p99", |latencies| &latencies.audit, 0.99),
+        ],
+    };
+    chart.write(&picture(&format!("latency-{instances}.svg"))?)
+}
+
+async fn one_rate(england: &England, latency: &Latency, rate: f64) -> Result<Latencies> {
+    let ground = &england.ground;
+    let topic = ground.publish([]).await?;
+    let subject = ground.subject(AFTER, &topic).await?;
+    let count = |seconds: f64| (rate * seconds).round().max(1.0);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rounded, positive and small")]
+    let (warm_up, measured) = (count(WARM_UP_SECONDS) as usize, count(latency.seconds) as usize);
+    let events: Vec<Record> = Mix::new(&england.newest())?.take(warm_up + measured).collect();
+    let instances = start(ground, &subject, latency.instances)?;
+    let latencies = measure(&ground.addresses, &subject, &events, rate, warm_up).await?;
+    for instance in instances {
+        // The commit's moment is taken before it is flushed: what comes on top.
+        let metrics = Metrics::parse(&instance.metrics()?);
+        let of = |name: &str, stage: &str| {
+            let values = metrics.by_label(&format!("dosi_stage_duration_seconds_{name}"), "stage");
+            values.into_iter().find(|(known, _)| known == stage).map_or(0.0, |(_, value)| value)
+        };
+        let commit = 1000.0 * of("sum", "commit") / of("count", "commit");
+        eprintln!("{rate} events/s: mean of a commit, flush included: {commit:.1} ms");
+        instance.stop("TERM")?;
+    }
+    subject.remove(ground).await?;
+    Ok(latencies)
+}
+
+/// Instances that have shared the partitions out among them.
+pub(crate) fn start(ground: &Ground, subject: &Subject, instances: usize) -> Result<Vec<Running>> {
+    let named =
+        (0..instances).map(|number| subject.dosi.clone().with("DOSI_INSTANCE_ID", &format!("instance-{number}")));
+    let mut running = named.map(|dosi| dosi.start(&["run"])).collect::<Result<Vec<_>>>()?;
+    running.iter_mut().try_for_each(Running::wait_until_ready)?;
+    let group = Group::new(&ground.addresses, subject.dosi.setting("DOSI_GROUP_ID"), subject.dosi.input_topic())?;
+    let deadline = Instant::now() + JOINED_WITHIN;
+    loop {
+        let owners = group.owners()?;
+        if owners.len() == instances && owners.values().all(|partitions| !partitions.is_empty()) {
+            return Ok(running);
+        }
+        if Instant::now() > deadline {
+            bail!("the instances have not shared the partitions out: {owners:?}");
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn millis(histogram: &Histogram<u64>, quantile: f64) -> f64 {
+    Duration::from_micros(histogram.value_at_quantile(quantile)).as_secs_f64() * 1000.0
+}

@@ -1,0 +1,67 @@
+//! `make bench-scale` and `make bench-peers`.
+
+use anyhow::Result;
+use dosi_benches::backlog::{RATE, WALL, work_off};
+use dosi_benches::chart::Chart;
+use dosi_benches::england::{BEFORE, England};
+use dosi_benches::figures::Figures;
+use dosi_benches::ground::picture;
+use dosi_benches::table::Table;
+
+const INSTANCES: [u32; 3] = [1, 2, 4];
+/// England's first ones: one event a transaction takes its time.
+const PEER_EVENTS: usize = 6_000;
+
+/// England's events shared among instances on one PostgreSQL.
+pub(crate) async fn scale(england: &mut England, runs: usize) -> Result<()> {
+    let topic = england.ground.publish(england.records.iter().cloned()).await?;
+    let mut all = vec![Vec::new(); INSTANCES.len()];
+    for _ in 0..runs {
+        for (instances, of) in INSTANCES.iter().zip(&mut all) {
+            let subject = england.ground.subject(BEFORE, &topic).await?;
+            of.push(work_off(&mut england.ground, &subject, england.records.len(), *instances as usize).await?);
+            subject.remove(&england.ground).await?;
+        }
+    }
+    println!();
+    let mut cores = Table::new(&["instances", "events/s", "cores: dosi", "PostgreSQL", "Kafka", "together"]);
+    let mut rates = Vec::new();
+    for (instances, runs) in INSTANCES.iter().zip(&all) {
+        println!("{}", Figures::table(&format!("instances: {instances}"), runs));
+        let medians = Figures::medians(runs);
+        let used = ["dosi", "PostgreSQL", "Kafka"].map(|part| medians.get(&format!("processor time of {part}")));
+        let [dosi, postgres, kafka] = used.map(|seconds| seconds / medians.get(WALL));
+        let mut row = vec![instances.to_string(), format!("{:.0}", medians.get(RATE))];
+        row.extend([dosi, postgres, kafka, dosi + postgres + kafka].map(|cores| format!("{cores:.2}")));
+        cores.row(row);
+        rates.push((f64::from(*instances), medians.get(RATE)));
+    }
+    println!("{cores}");
+    let lines = vec![("England".to_owned(), rates)];
+    let chart = Chart { title: "Instances on one PostgreSQL", across: "instances", up: "events a second", lines };
+    chart.write(&picture("scale.svg")?)
+}
+
+/// Batches against one event a transaction.
+pub(crate) async fn peers(england: &mut England, runs: usize) -> Result<()> {
+    let topic = england.ground.publish(england.records.iter().take(PEER_EVENTS).cloned()).await?;
+    let settings = [("as it comes", None), ("one event a transaction", Some("1"))];
+    let mut all = vec![Vec::new(); settings.len()];
+    for _ in 0..runs {
+        for ((_, batch), of) in settings.iter().zip(&mut all) {
+            let mut subject = england.ground.subject(BEFORE, &topic).await?;
+            if let Some(events) = batch {
+                subject.dosi = subject.dosi.with("DOSI_BATCH_EVENTS_MAX", events);
+            }
+            of.push(work_off(&mut england.ground, &subject, PEER_EVENTS, 1).await?);
+            subject.remove(&england.ground).await?;
+        }
+    }
+    println!();
+    for ((name, _), runs) in settings.iter().zip(&all) {
+        println!("{}", Figures::table(name, runs));
+    }
+    let [batched, single] = [&all[0], &all[1]].map(|runs| Figures::medians(runs).get(RATE));
+    println!("  rate in batches / rate one by one, medians of {runs}: {:.2}", batched / single);
+    Ok(())
+}

@@ -1,0 +1,56 @@
+//! England, prepared: DoS as it is before its events and as they leave it, both to copy from, and the events.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use dosi::domain::audit::Outcome;
+use dosi_tests::dos::Dos;
+use dosi_tests::golden_form::{Country, england_folder};
+use dosi_tests::topics::Record;
+
+use crate::floor::Floor;
+use crate::ground::Ground;
+use crate::scene::step;
+
+/// DoS before the events.
+pub const BEFORE: &str = "england_before";
+/// DoS after the events; archive and outbox are empty.
+pub const AFTER: &str = "england_after";
+/// Events of one transaction of the floor.
+pub const FLOOR_BATCH_EVENTS: usize = 500;
+
+/// The country with its parts.
+#[derive(Debug)]
+pub struct England {
+    pub ground: Ground,
+    /// Change events in the order in which they arrive.
+    pub records: Vec<Record>,
+    pub floor: Floor,
+}
+
+impl England {
+    /// `None`, said on stderr, where its data is not.
+    pub async fn prepare() -> Result<Option<Self>> {
+        let Some(folder) = england_folder() else { return Ok(None) };
+        let country = Country::read(&folder)?;
+        let ground = Ground::start().await?;
+        step("loaded DoS", ground.make_template(BEFORE, &country.services, &country.locations)).await?;
+        let records: Vec<Record> = country.events.iter().map(Record::of).collect::<Result<_>>()?;
+        let dos = Dos::create_named(&ground.addresses, AFTER, BEFORE).await?;
+        let floor = step("computed the end state", Floor::prepare(dos.url(), &records, FLOOR_BATCH_EVENTS)).await?;
+        dos.client().batch_execute("VACUUM ANALYZE").await?;
+        dos.close(&ground.addresses, AFTER).await?;
+        Ok(Some(Self { ground, records, floor }))
+    }
+
+    /// The newest profile of each organisation that has services to keep in step: sent once more it changes nothing.
+    pub fn newest(&self) -> Vec<Record> {
+        // A stale one is older than what was accepted; of the others a later one is newer.
+        let accepted =
+            self.records.iter().zip(self.floor.outcomes()).filter(|(_, outcome)| **outcome != Outcome::Stale);
+        let newest: BTreeMap<_, _> =
+            accepted.map(|(record, outcome)| (record.key.as_deref(), (record, *outcome))).collect();
+        let applied = newest.values().filter(|(_, outcome)| matches!(outcome, Outcome::Updated | Outcome::Unchanged));
+        applied.map(|(record, _)| (*record).clone()).collect()
+    }
+}
