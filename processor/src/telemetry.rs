@@ -7,10 +7,10 @@ pub mod readiness;
 use std::io;
 
 use tracing::subscriber;
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _};
+use tracing_subscriber::{fmt, layer::SubscriberExt as _};
 
 use crate::{
-    config::{LogFormat, LogSettings},
+    config::{LogFormat, LogSettings, values::env_filter},
     error::Failure,
 };
 
@@ -20,7 +20,7 @@ use crate::{
 /// libraries write through the `log` crate is left out, whatever `DOSI_LOG` says: at `debug` the database's driver writes each
 /// statement's parameters.
 pub fn init(settings: &LogSettings) -> Result<(), Failure> {
-    let filter = settings.filter.parse::<EnvFilter>().map_err(|error| Failure::Usage(format!("DOSI_LOG: {error}")))?;
+    let filter = env_filter(&settings.filter).ok_or_else(|| Failure::Usage("DOSI_LOG is no filter".to_owned()))?;
     let registry = tracing_subscriber::registry().with(filter);
     let started = match settings.format {
         LogFormat::Json => {

@@ -60,8 +60,9 @@ fn no_staff_passes(value: &[u8], is_object: bool) {
         let text = std::str::from_utf8(json_of(value).unwrap()).unwrap();
         assert!(!has_staff(text), "a member Staff passes");
     } else {
-        let text = String::from_utf8_lossy(value).replace('\0', "").to_ascii_lowercase();
-        assert!(!text.contains("staff") && !text.contains("\\u"), "what may be Staff passes");
+        let text = String::from_utf8_lossy(value).replace('\0', "");
+        let is_suspect = text.to_ascii_lowercase().contains("staff") || text.contains("\\u");
+        assert!(!is_suspect, "what may be Staff passes");
     }
 }
 
