@@ -4,23 +4,23 @@
 //! leaves is kept. Then the clock starts, and the same is written to another copy by the statements that dosi itself writes
 //! with: no locks, no reads, no decisions, no positions, no Kafka.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use dosi::domain::audit::Outcome;
-use dosi::domain::batch::{self, DosState, Effects, EventDecision, Input, Moment};
+use dosi::domain::batch::{self, Effects, EventDecision, Input, Moment};
 use dosi::domain::history::HistoryHead;
-use dosi::domain::ods_code::OdsCode;
-use dosi::domain::postcode;
+use dosi::pipeline::batch::{Prepared, archived, load};
 use dosi::postgres::apply::{ApplyContext, apply};
 use dosi::postgres::outbox::{self, Output};
 use dosi::postgres::pool::{PoolSettings, build};
-use dosi::postgres::{Client, Transaction, archive, load, services};
+use dosi::postgres::{self, Client, Transaction, archive};
 use dosi::wire::audit::{AuditEncoder, Envelope};
-use dosi::wire::change_event::{Decoded, decode};
+use dosi::wire::change_event::decode;
 use dosi::wire::dead_letter;
 use dosi::wire::record::InputRecord;
+use dosi_tests::serial::input;
 use dosi_tests::topics::Record;
 
 use crate::ground::TODAY;
@@ -50,7 +50,7 @@ struct Writes {
     effects: Effects,
     sequences: (Vec<String>, Vec<i64>),
     heads: HashMap<i32, HistoryHead>,
-    events: Vec<(InputRecord, Decoded)>,
+    events: Vec<Prepared>,
     payload: Vec<u8>,
 }
 
@@ -63,7 +63,7 @@ impl Floor {
         let mut numbered = (0..).zip(records);
         loop {
             let events: Vec<_> =
-                numbered.by_ref().take(batch_events).map(|(offset, record)| decoded(offset, record)).collect();
+                numbered.by_ref().take(batch_events).map(|(offset, record)| prepared(offset, record)).collect();
             if events.is_empty() {
                 return Ok(floor);
             }
@@ -102,35 +102,22 @@ async fn connect(url: &str) -> Result<Client> {
 }
 
 /// As dosi's consumer would hand it on.
-pub fn input_record(offset: i64, record: &Record) -> InputRecord {
-    let headers = record.headers.iter().map(|(name, value)| (name.clone(), Some(value.clone())));
-    InputRecord {
-        topic: TOPIC.into(),
-        partition: 0,
-        offset,
-        timestamp_ms: NOW_MS,
-        key: record.key.clone(),
-        value: record.value.clone(),
-        headers: headers.collect(),
-    }
-}
-
-fn decoded(offset: i64, record: &Record) -> (InputRecord, Decoded) {
-    let record = input_record(offset, record);
+fn prepared(offset: i64, record: &Record) -> Prepared {
+    let record = InputRecord { offset, timestamp_ms: NOW_MS, ..input(record) };
     let decoded = decode(&record, Ok(record.value.as_deref().unwrap_or_default()));
-    (record, decoded)
+    Prepared { record, decoded }
 }
 
 async fn decide(
     transaction: &Transaction<'_>,
     encoder: &AuditEncoder,
-    events: Vec<(InputRecord, Decoded)>,
+    events: Vec<Prepared>,
 ) -> Result<(Vec<EventDecision>, Writes)> {
-    let inputs: Vec<&Input> = events.iter().map(|(_, decoded)| &decoded.input).collect();
-    let state = read(transaction, &inputs).await?;
+    let inputs: Vec<&Input> = events.iter().map(|event| &event.decoded.input).collect();
+    let state = load(transaction, &inputs).await?;
     let decided = batch::decide(&inputs, state, Moment { now: now(), today: TODAY.parse()? });
-    let heads = load::history_heads(transaction, &decided.changed_services()).await?;
-    let pending = load::pending_changes(transaction, &decided.synchronised_services()).await?;
+    let heads = postgres::load::history_heads(transaction, &decided.changed_services()).await?;
+    let pending = postgres::load::pending_changes(transaction, &decided.synchronised_services()).await?;
     let (decisions, mut effects) = batch::finish(decided, &heads, pending);
     let sequences = std::mem::take(&mut effects.sequences);
     let sequences = sequences.into_iter().map(|(code, number)| (code.as_str().to_owned(), number)).unzip();
@@ -138,43 +125,14 @@ async fn decide(
     Ok((decisions, Writes { effects, sequences, heads, events, payload }))
 }
 
-async fn read(transaction: &Transaction<'_>, inputs: &[&Input]) -> Result<DosState> {
-    let events = inputs.iter().filter_map(|input| input.body.event());
-    let codes: Vec<OdsCode> = events.map(|event| event.ods_code).collect::<BTreeSet<_>>().into_iter().collect();
-    let mut state = DosState {
-        sequences: load::lock_sequences(transaction, &codes).await?,
-        services: services::services(transaction, &codes).await?,
-        locations: HashMap::new(),
-        z_code_pairs: load::z_code_pairs(transaction).await?,
-    };
-    let postcodes = batch::postcodes_to_look_up(inputs, &state);
-    let spellings: Vec<String> = postcodes.iter().flat_map(|postcode| postcode::spellings(postcode)).collect();
-    state.locations = load::locations(transaction, &spellings).await?;
-    Ok(state)
-}
-
-fn output(encoder: &AuditEncoder, events: &[(InputRecord, Decoded)], decisions: &[EventDecision]) -> Result<Output> {
+fn output(encoder: &AuditEncoder, events: &[Prepared], decisions: &[EventDecision]) -> Result<Output> {
     let mut records = Vec::new();
-    for ((record, decoded), decision) in events.iter().zip(decisions) {
-        records.extend(encoder.encode(&envelope(record, decoded), &decision.reports)?);
+    for (Prepared { record, decoded }, decision) in events.iter().zip(decisions) {
+        records.extend(encoder.encode(&Envelope::of(record, decoded, now()), &decision.reports)?);
         let letter = decision.dead_letter.as_ref();
         records.extend(letter.map(|letter| dead_letter::record(record, decoded, letter, 1, DEAD_LETTER_BYTES_MAX)));
     }
-    Ok(Output { records, received_ms: events.iter().map(|(record, _)| record.timestamp_ms).collect() })
-}
-
-/// What all audit records of an event carry.
-pub fn envelope<'a>(record: &'a InputRecord, decoded: &'a Decoded) -> Envelope<'a> {
-    Envelope {
-        topic: &record.topic,
-        partition: record.partition,
-        offset: record.offset,
-        timestamp_ms: record.timestamp_ms,
-        ods_code: decoded.ods_code.as_deref(),
-        sequence_number: decoded.sequence_number,
-        correlation_id: &decoded.input.correlation_id,
-        occurred_at: now(),
-    }
+    Ok(Output { records, received_ms: events.iter().map(|event| event.record.timestamp_ms).collect() })
 }
 
 impl Writes {
@@ -183,32 +141,20 @@ impl Writes {
         let statement = transaction.prepare_cached(STORE_SEQUENCES).await?;
         transaction.execute(&statement, &[codes, numbers]).await?;
         let correlation_ids: Vec<&str> =
-            self.events.iter().map(|(_, decoded)| decoded.input.correlation_id.as_str()).collect();
+            self.events.iter().map(|event| event.decoded.input.correlation_id.as_str()).collect();
         let context = ApplyContext { now: now(), heads: &self.heads, correlation_ids: &correlation_ids };
         Ok(apply(transaction, &self.effects, &context).await?)
     }
 
     /// Archive and outbox; where the next batch starts.
     async fn store_beside_dos(&self, transaction: &Transaction<'_>, start: i64) -> Result<i64> {
-        let rows: Vec<_> = self.events.iter().filter_map(|(record, decoded)| archived(record, decoded)).collect();
+        let rows: Vec<_> = self.events.iter().filter_map(archived).collect();
         archive::insert(transaction, TOPIC, &rows).await?;
         let events = i32::try_from(self.events.len())?;
         let end = start + i64::from(events);
         outbox::insert(transaction, TOPIC, 0, (start, end), events, &self.payload).await?;
         Ok(end)
     }
-}
-
-fn archived<'a>(record: &InputRecord, decoded: &'a Decoded) -> Option<archive::ArchiveRow<'a>> {
-    Some(archive::ArchiveRow {
-        ods_code: decoded.ods_code.as_deref()?,
-        sequence_number: decoded.sequence_number,
-        received_at: DateTime::from_timestamp_millis(record.timestamp_ms)?,
-        event: decoded.archive.as_deref()?,
-        correlation_id: &decoded.input.correlation_id,
-        source_partition: record.partition,
-        source_offset: record.offset,
-    })
 }
 
 /// The moment of every batch.

@@ -50,16 +50,7 @@ impl Sample {
 
     /// The outbox row's payload: all audit records.
     pub fn encode(&self, decoded: &Decoded, decisions: &[EventDecision]) -> Result<Vec<u8>> {
-        let envelope = Envelope {
-            topic: &self.record.topic,
-            partition: self.record.partition,
-            offset: self.record.offset,
-            timestamp_ms: self.record.timestamp_ms,
-            ods_code: decoded.ods_code.as_deref(),
-            sequence_number: decoded.sequence_number,
-            correlation_id: &decoded.input.correlation_id,
-            occurred_at: DateTime::UNIX_EPOCH,
-        };
+        let envelope = Envelope::of(&self.record, decoded, DateTime::UNIX_EPOCH);
         let mut records = Vec::new();
         for decision in decisions {
             records.extend(self.encoder.encode(&envelope, &decision.reports)?);

@@ -147,7 +147,8 @@ fn new_part(entry: &str) -> Result<Value> {
 }
 
 /// As dosi's consumer would hand it on; where it stood does not matter to the core.
-pub(crate) fn input(record: &topics::Record) -> InputRecord {
+/// A produced record as the consumer would hand it on; it is the first of its partition.
+pub fn input(record: &topics::Record) -> InputRecord {
     let headers = record.headers.iter().map(|(name, value)| (name.clone(), Some(value.clone())));
     InputRecord {
         topic: "serial".into(),

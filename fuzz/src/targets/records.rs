@@ -74,16 +74,7 @@ pub(super) fn has_staff(text: &str) -> bool {
 
 /// The audit records of a decision; each reads back by the schema.
 pub(super) fn audit(input: &InputRecord, decoded: &Decoded, decision: &EventDecision) -> Vec<OutputRecord> {
-    let envelope = Envelope {
-        topic: &input.topic,
-        partition: input.partition,
-        offset: input.offset,
-        timestamp_ms: input.timestamp_ms,
-        ods_code: decoded.ods_code.as_deref(),
-        sequence_number: decoded.sequence_number,
-        correlation_id: &decoded.input.correlation_id,
-        occurred_at: Utc.timestamp_opt(1_700_000_000, 0).unwrap(),
-    };
+    let envelope = Envelope::of(input, decoded, Utc.timestamp_opt(1_700_000_000, 0).unwrap());
     let records = ENCODER.encode(&envelope, &decision.reports).unwrap();
     for record in &records {
         let value = record.value.as_ref().unwrap();

@@ -181,7 +181,7 @@ async fn decide(
 }
 
 /// What DoS holds of the batch's organisations, locked in the order that every lane keeps.
-async fn load(transaction: &Transaction<'_>, inputs: &[&Input]) -> Result<DosState, Fault> {
+pub async fn load(transaction: &Transaction<'_>, inputs: &[&Input]) -> Result<DosState, Fault> {
     let codes: BTreeSet<OdsCode> =
         inputs.iter().filter_map(|input| input.body.event()).map(|event| event.ods_code).collect();
     if codes.is_empty() {
@@ -236,7 +236,8 @@ async fn write(
     Ok(Some(OutboxSpan { start, end, events, bytes, records: Arc::new(output) }))
 }
 
-fn archived(event: &Prepared) -> Option<archive::ArchiveRow<'_>> {
+/// The event's row of the archive (rule 1.5); `None` when it names no code.
+pub fn archived(event: &Prepared) -> Option<archive::ArchiveRow<'_>> {
     Some(archive::ArchiveRow {
         ods_code: event.decoded.ods_code.as_deref()?,
         sequence_number: event.decoded.sequence_number,
@@ -257,16 +258,7 @@ fn produce(
 ) -> Result<Output, Fault> {
     let mut records = Vec::with_capacity(decisions.iter().map(|decision| decision.reports.len()).sum());
     for (event, decision) in batch.events.iter().zip(decisions) {
-        let envelope = Envelope {
-            topic: &event.record.topic,
-            partition: event.record.partition,
-            offset: event.record.offset,
-            timestamp_ms: event.record.timestamp_ms,
-            ods_code: event.decoded.ods_code.as_deref(),
-            sequence_number: event.decoded.sequence_number,
-            correlation_id: &event.decoded.input.correlation_id,
-            occurred_at: now,
-        };
+        let envelope = Envelope::of(&event.record, &event.decoded, now);
         let audit = shared.encoder.encode(&envelope, &decision.reports);
         records.extend(audit.map_err(|error| Fault::unclear(format!("{error:#}")))?);
         if let Some(letter) = &decision.dead_letter {

@@ -16,7 +16,10 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use self::row::AuditRecord;
-use super::record::{OutputRecord, OutputTopic};
+use super::{
+    change_event::Decoded,
+    record::{InputRecord, OutputRecord, OutputTopic},
+};
 use crate::domain::audit::Report;
 
 /// The schema as registered.
@@ -56,6 +59,21 @@ pub struct Envelope<'a> {
     pub sequence_number: Option<i64>,
     pub correlation_id: &'a str,
     pub occurred_at: DateTime<Utc>,
+}
+
+impl<'a> Envelope<'a> {
+    pub fn of(record: &'a InputRecord, decoded: &'a Decoded, occurred_at: DateTime<Utc>) -> Self {
+        Self {
+            topic: &record.topic,
+            partition: record.partition,
+            offset: record.offset,
+            timestamp_ms: record.timestamp_ms,
+            ods_code: decoded.ods_code.as_deref(),
+            sequence_number: decoded.sequence_number,
+            correlation_id: &decoded.input.correlation_id,
+            occurred_at,
+        }
+    }
 }
 
 /// A repair by `dosi position set`.
