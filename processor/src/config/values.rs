@@ -2,6 +2,7 @@
 
 use std::{fmt, path::Path};
 
+use percent_encoding::percent_decode_str;
 use reqwest::Url;
 use tracing_subscriber::EnvFilter;
 
@@ -143,19 +144,7 @@ pub fn registry_url(text: &str) -> Result<RegistryUrl, String> {
 
 /// `%40` is `@`; what is no such sequence stays.
 pub fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, tail)) = rest.split_first() {
-        let decoded = (first == b'%').then(|| tail.get(..2).and_then(hex_byte)).flatten();
-        bytes.push(decoded.unwrap_or(first));
-        rest = if decoded.is_some() { &tail[2..] } else { tail };
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-fn hex_byte(digits: &[u8]) -> Option<u8> {
-    let text = std::str::from_utf8(digits).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
-    u8::from_str_radix(text, 16).ok()
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
 /// Reads a password from a file: its first line, without the line break.
