@@ -32,7 +32,7 @@ pub struct Membership {
     pub topic: String,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct Member {
     instance_id: String,
     partitions: Vec<i32>,
@@ -71,11 +71,14 @@ fn look(consumer: &ConsumerHandle, own: &Membership) -> KafkaResult<BTreeSet<i32
     let stable = groups.groups().iter().find(|group| group.name() == own.group_id && group.state() == "Stable");
     let Some(group) = stable else { return Ok(BTreeSet::new()) };
     let members: Vec<Member> = group.members().iter().map(|member| read(member, &own.topic)).collect();
+    if !is_chosen(&members, &own.instance_id) {
+        return Ok(BTreeSet::new());
+    }
     let metadata = consumer.fetch_metadata(Some(&own.topic), ANSWER_TIMEOUT)?;
     let unknown = KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition);
     let topic = metadata.topics().first().ok_or(unknown)?;
     let partitions = topic.partitions().iter().map(rdkafka::metadata::MetadataPartition::id);
-    Ok(unowned(&members, partitions, &own.instance_id))
+    Ok(unowned(&members, partitions))
 }
 
 fn read(member: &GroupMemberInfo, topic: &str) -> Member {
@@ -86,12 +89,13 @@ fn read(member: &GroupMemberInfo, topic: &str) -> Member {
     }
 }
 
-/// The member with the fewest partitions sees to them: joining anew, it gives up its own for a moment.
-fn unowned(members: &[Member], partitions: impl Iterator<Item = i32>, instance_id: &str) -> BTreeSet<i32> {
+/// The member with the fewest partitions sees to those of nobody: joining anew, it gives up its own for a moment.
+fn is_chosen(members: &[Member], instance_id: &str) -> bool {
     let chosen = members.iter().min_by_key(|member| (member.partitions.len(), &member.instance_id));
-    if chosen.is_none_or(|member| member.instance_id != instance_id) {
-        return BTreeSet::new();
-    }
+    chosen.is_some_and(|member| member.instance_id == instance_id)
+}
+
+fn unowned(members: &[Member], partitions: impl Iterator<Item = i32>) -> BTreeSet<i32> {
     let owned: BTreeSet<i32> = members.iter().flat_map(|member| &member.partitions).copied().collect();
     partitions.filter(|partition| !owned.contains(partition)).collect()
 }
@@ -107,11 +111,10 @@ mod tests {
     #[test]
     fn the_member_with_the_fewest_partitions_sees_to_those_of_nobody() {
         let members = [member("a", &[3, 4]), member("b", &[]), member("c", &[])];
-        assert_eq!(unowned(&members, 0..6, "b"), BTreeSet::from([0, 1, 2, 5]));
-        assert!(unowned(&members, 0..6, "a").is_empty());
-        assert!(unowned(&members, 0..6, "c").is_empty());
-        assert!(unowned(&members, 3..5, "b").is_empty());
-        assert!(unowned(&members, 0..6, "gone").is_empty());
-        assert!(unowned(&[], 0..6, "b").is_empty());
+        assert!(is_chosen(&members, "b"));
+        assert!(["a", "c", "gone"].iter().all(|other| !is_chosen(&members, other)));
+        assert!(!is_chosen(&[], "b"));
+        assert_eq!(unowned(&members, 0..6), BTreeSet::from([0, 1, 2, 5]));
+        assert!(unowned(&members, 3..5).is_empty());
     }
 }
