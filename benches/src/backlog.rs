@@ -39,6 +39,13 @@ pub async fn work_off(ground: &mut Ground, subject: &Subject, events: usize, ins
     figures.add("start to first event in DoS", first - began, "s");
     figures.add("first to last commit in DoS", last - first, "s");
     figures.add(RATE, events / (last - first), "/s");
+    figures.add("changes of services a second", seen.sum("dosi_service_updates_total") / (last - first), "/s");
+    for (name, quantile) in [("p50", 0.5), ("p99", 0.99)] {
+        // Of several instances the slowest.
+        let of_each =
+            seen.metrics.iter().filter_map(|metrics| metrics.quantile("dosi_event_latency_seconds", quantile));
+        figures.add(format!("{name} latency of this backlog"), of_each.fold(0.0, f64::max), "s");
+    }
     figures.add("peak resident memory of dosi", seen.peak_memory_mib, "MiB");
     figures.add("processor time of dosi", dosi_time, "s");
     figures.add("processor time of PostgreSQL", parts_now.postgres - parts.postgres, "s");

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use dosi::domain::audit::Outcome;
+use dosi_tests::country::{ENGLAND_ORGANISATIONS, generate};
 use dosi_tests::dos::Dos;
 use dosi_tests::golden_form::{Country, england_folder};
 use dosi_tests::topics::Record;
@@ -19,6 +20,9 @@ pub const AFTER: &str = "england_after";
 /// Events of one transaction of the floor.
 pub const FLOOR_BATCH_EVENTS: usize = 500;
 
+/// Of the made-up country.
+const SEED: u64 = 2026;
+
 /// The country with its parts.
 #[derive(Debug)]
 pub struct England {
@@ -29,10 +33,14 @@ pub struct England {
 }
 
 impl England {
-    /// `None`, said on stderr, where its data is not.
-    pub async fn prepare() -> Result<Option<Self>> {
-        let Some(folder) = england_folder() else { return Ok(None) };
-        let country = Country::read(&folder)?;
+    /// Where its data is not, a made-up country of the same size takes its place, said on stderr.
+    pub async fn prepare() -> Result<Self> {
+        let country = if let Some(folder) = england_folder() {
+            Country::read(&folder)?
+        } else {
+            eprintln!("a made-up country of the same size takes its place");
+            generate(SEED, ENGLAND_ORGANISATIONS)
+        };
         let ground = Ground::start().await?;
         step("loaded DoS", ground.make_template(BEFORE, &country.services, &country.locations)).await?;
         let records: Vec<Record> = country.events.iter().map(Record::of).collect::<Result<_>>()?;
@@ -40,7 +48,7 @@ impl England {
         let floor = step("computed the end state", Floor::prepare(dos.url(), &records, FLOOR_BATCH_EVENTS)).await?;
         dos.client().batch_execute("VACUUM ANALYZE").await?;
         dos.close(&ground.addresses, AFTER).await?;
-        Ok(Some(Self { ground, records, floor }))
+        Ok(Self { ground, records, floor })
     }
 
     /// The newest profile of each organisation that has services to keep in step: sent once more it changes nothing.
