@@ -14,8 +14,6 @@ use crate::stack::{Addresses, Part, Scratch, bound_to_parent, free_port, signal}
 use crate::topics;
 use crate::{http, planted};
 
-/// `USER_HZ`, the same on every Linux that this runs on.
-const TICKS_A_SECOND: f64 = 100.0;
 const COMMAND_WITHIN: Duration = Duration::from_secs(120);
 
 /// Settings of one dosi: a database, topics and a group of its own, so that tests side by side never meet.
@@ -246,15 +244,6 @@ impl Running {
 
     pub fn is_running(&mut self) -> Result<bool> {
         Ok(self.part.wait(Duration::ZERO)?.is_none())
-    }
-
-    /// Processor time so far, in user and system mode.
-    pub fn processor_seconds(&self) -> Result<f64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
-        // The 14th and 15th field; the second is the program's name in parentheses and may hold anything.
-        let fields: Vec<_> = stat.rsplit_once(')').context("no name")?.1.split_whitespace().collect();
-        let ticks = |at: usize| fields.get(at).context("too few fields")?.parse::<f64>().context("no number");
-        Ok((ticks(11)? + ticks(12)?) / TICKS_A_SECOND)
     }
 
     /// Largest resident memory so far, in KiB.
