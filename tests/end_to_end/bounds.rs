@@ -10,7 +10,6 @@ use serde_json::json;
 
 use crate::bad_records::with;
 use crate::support_faults::{World, behind_proxy, good, profile, record, until, until_within, wait_until_not_ready};
-use crate::takeover::Applied as _;
 
 const CODES: [&str; 4] = ["FA001", "FA002", "FA003", "FA004"];
 const PARTITIONS: i32 = 12;

@@ -48,6 +48,11 @@ impl World {
         Self { addresses, dos, dosi, partitions }
     }
 
+    /// Events applied in all partitions.
+    pub(crate) async fn applied_events(&self) -> i64 {
+        self.value("SELECT coalesce(sum(position), 0)::bigint FROM dos_integration.consumer_position").await
+    }
+
     /// As if the input topic had had so many partitions from the start.
     pub(crate) fn count_partitions(&mut self, partitions: i32) {
         self.partitions = partitions;
