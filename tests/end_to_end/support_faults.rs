@@ -254,11 +254,20 @@ pub(crate) fn readiness(running: &Running) -> http::Answer {
 
 /// Waits until `/readyz` refuses and names this.
 pub(crate) async fn wait_until_not_ready(running: &Running, naming: &str) {
-    until(&format!("/readyz names {naming}"), async || {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
         let answer = readiness(running);
-        answer.status == 503 && answer.body.contains(naming)
-    })
-    .await;
+        if answer.status == 503 && answer.body.contains(naming) {
+            return;
+        }
+        let log = || running.log().lines().rev().take(40).collect::<Vec<_>>().join("\n");
+        assert!(
+            Instant::now() < deadline,
+            "/readyz does not name {naming}: {answer:?}; newest lines first:\n{}",
+            log()
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 pub(crate) async fn wait_until_ready(running: &Running) {

@@ -48,7 +48,7 @@ pub(super) fn publish<'a>(
             .create()
             .map_err(PublishError::Aborted)?;
         let group = stranger.group_metadata().ok_or_else(nothing)?;
-        thread::sleep(GAP);
+        thread::sleep(REBALANCE);
         return publisher::publish(producer, Content { group: &group, ..content });
     }
     if is(Mutant::LateOffset) {
