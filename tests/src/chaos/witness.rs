@@ -1,5 +1,7 @@
-//! Looks on while dosi works. What is published before it is committed may come right in the end, and was a lie meanwhile.
+//! Looks on while dosi works. What is published before it is committed, or a group's offset that goes back, may come right in
+//! the end, and was a lie meanwhile.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -13,7 +15,7 @@ use crate::group::Group;
 
 const LOOKS_EVERY: Duration = Duration::from_millis(100);
 
-/// Compares the group's offsets with the positions until it is dropped.
+/// Compares the group's offsets with the positions, and with what they were, until it is dropped.
 #[derive(Debug)]
 pub struct Witness {
     shared: Arc<Shared>,
@@ -33,10 +35,16 @@ impl Witness {
         let shared = Arc::new(Shared::default());
         let own = Arc::clone(&shared);
         let look_on = move || {
+            let mut furthest = BTreeMap::new();
             while !own.stop.load(Ordering::SeqCst) {
                 // Parts that are away have nothing to tell.
-                if let Ok(Some(told)) = ahead(&group, &database_url, &topic, &runtime) {
-                    own.tell(told);
+                if let Ok(committed) = group.committed() {
+                    if let Some(told) = gone_back(&mut furthest, &committed) {
+                        own.tell(told);
+                    }
+                    if let Ok(Some(told)) = ahead(&committed, &database_url, &topic, &runtime) {
+                        own.tell_unless_excused(told);
+                    }
                 }
                 thread::sleep(LOOKS_EVERY);
             }
@@ -57,21 +65,36 @@ impl Witness {
 
 impl Shared {
     fn tell(&self, what: String) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(what);
+    }
+
+    fn tell_unless_excused(&self, what: String) {
         // Asked after the look, which may have begun before the excuse.
         if !self.is_excused.load(Ordering::SeqCst) {
-            self.seen.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(what);
+            self.tell(what);
         }
     }
 }
 
-/// The group's offsets are asked for first: positions only grow meanwhile.
-fn ahead(group: &Group, database_url: &str, topic: &str, runtime: &Handle) -> Result<Option<String>> {
-    let committed = group.committed()?;
+/// Whatever the database has lost: what is published stays published.
+fn gone_back(furthest: &mut BTreeMap<i32, i64>, committed: &BTreeMap<i32, i64>) -> Option<String> {
+    let mut told = None;
+    for (&partition, &offset) in committed {
+        let before = furthest.insert(partition, offset).unwrap_or(offset);
+        if offset < before {
+            told = Some(format!("the group's offset of partition {partition} went back from {before} to {offset}"));
+        }
+    }
+    told
+}
+
+/// The group's offsets were asked for first: positions only grow meanwhile.
+fn ahead(committed: &BTreeMap<i32, i64>, database_url: &str, topic: &str, runtime: &Handle) -> Result<Option<String>> {
     let read = async { tokio::time::timeout(ASK_WITHIN, positions(database_url, topic)).await };
     let (positions, _) = runtime.block_on(read)??;
-    let ahead = committed.into_iter().find(|(partition, offset)| positions.get(partition).unwrap_or(&0) < offset);
+    let ahead = committed.iter().find(|(partition, offset)| positions.get(partition).unwrap_or(&0) < offset);
     Ok(ahead.map(|(partition, offset)| {
-        let position = positions.get(&partition);
+        let position = positions.get(partition);
         format!("the group has committed {offset} of partition {partition} when the position was {position:?}")
     }))
 }
