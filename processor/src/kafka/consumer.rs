@@ -1,8 +1,8 @@
 //! The consumer: one `BaseConsumer` on one thread of its own, rebalance callbacks included.
 //!
 //! It hands records to whoever implements [`Partitions`] and never commits an offset: those travel in the publisher's
-//! transactions. A partition is assigned with an explicit offset and paused until its lane says where to begin, so that
-//! nothing waits for the group's committed offset (after a kill the broker holds it back for many seconds).
+//! transactions. A partition is assigned at its beginning and paused until its lane says where to begin, so that nothing
+//! waits for the group's committed offset (after a kill the broker holds it back for many seconds).
 
 mod callbacks;
 
@@ -188,9 +188,9 @@ impl Loop {
     fn deliver(&mut self, message: &BorrowedMessage<'_>) {
         let partition = message.partition();
         let begun = self.context().with_assigned(partition, |state| {
-            state.untouched_at = None;
             state.active_at = Instant::now();
             state.at_end = false;
+            state.next = message.offset() + 1;
             state.begun
         });
         if begun != Some(true) {
@@ -265,44 +265,42 @@ impl Loop {
 
     /// Whether the partition has begun (or is no longer ours).
     fn begin(&mut self, Begin { partition, offset, life }: Begin) -> bool {
+        self.full.remove(&partition);
         let context = self.context();
-        let Some(untouched_at) = context.with_assigned(partition, |state| {
-            state.begun = false;
-            state.untouched_at
-        }) else {
+        if context.with_assigned(partition, |state| state.begun = false).is_none() {
             return true;
-        };
-        let sought = if untouched_at == Some(offset) { Ok(()) } else { self.seek(partition, offset) };
-        if let Err(error) = sought {
+        }
+        if let Err(error) = self.resume_at(partition, offset) {
             tracing::debug!(partition, offset, %error, "seek to be tried again");
             return false;
         }
-        let is_at_end = context.with_assigned(partition, |state| {
-            // Its end may have been told before anybody listened; nothing would tell it again.
-            let at_end = state.at_end && untouched_at == Some(offset);
-            *state = Assigned { untouched_at: None, begun: true, active_at: Instant::now(), at_end, told_quiet: -1 };
-            at_end
+        context.with_assigned(partition, |state| {
+            *state = Assigned { begun: true, next: offset, ..Assigned::new() };
         });
         context.partitions.begun(partition, life);
-        if is_at_end == Some(true) {
-            context.partitions.end_reached(partition);
-        }
-        self.full.remove(&partition);
-        self.resume(partition);
         true
     }
 
+    /// Fetches from `offset` on. The thread that fetches from a broker sleeps up to a second while it has nothing to fetch, and
+    /// resuming does not wake it: seeking does.
+    fn resume_at(&self, partition: i32, offset: i64) -> KafkaResult<()> {
+        self.consumer.resume(&self.context().list([partition]))?;
+        self.seek(partition, offset)
+    }
+
     /// librdkafka stops fetching for good where an offset was out of range, and seeks no more there: the partition is then
-    /// assigned anew, which the group does not hear of.
+    /// assigned anew, which the group does not hear of. A seek to the very first offset would wake nobody: the same.
     fn seek(&self, partition: i32, offset: i64) -> KafkaResult<()> {
         let context = self.context();
         let mut list = context.list([partition]);
         list.set_partition_offset(&context.topic, partition, Offset::Offset(offset))?;
-        let sought = self.consumer.seek_partitions(list.clone(), SEEK_TIMEOUT)?;
-        let sought = sought.elements().first().map_or(Ok(()), TopicPartitionListElem::error);
-        let stopped = matches!(&sought, Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::State));
-        if !stopped {
-            return sought;
+        if offset > 0 {
+            let sought = self.consumer.seek_partitions(list.clone(), SEEK_TIMEOUT)?;
+            let sought = sought.elements().first().map_or(Ok(()), TopicPartitionListElem::error);
+            let stopped = matches!(&sought, Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::State));
+            if !stopped {
+                return sought;
+            }
         }
         self.consumer.incremental_unassign(&list)?;
         self.consumer.incremental_assign(&list)
@@ -321,8 +319,12 @@ impl Loop {
             self.full.iter().copied().filter(|&partition| context.partitions.has_room(partition)).collect();
         for partition in roomy {
             self.full.remove(&partition);
-            if context.with_assigned(partition, |state| state.begun) == Some(true) {
-                self.resume(partition);
+            let next = context.with_assigned(partition, |state| state.begun.then_some(state.next)).flatten();
+            if let Some(next) = next
+                && let Err(error) = self.resume_at(partition, next)
+            {
+                tracing::debug!(partition, next, %error, "resuming is to be tried again");
+                self.full.insert(partition);
             }
         }
     }
@@ -330,12 +332,6 @@ impl Loop {
     fn pause(&self, partition: i32) {
         if let Err(error) = self.consumer.pause(&self.context().list([partition])) {
             tracing::warn!(partition, %error, "pause failed");
-        }
-    }
-
-    fn resume(&self, partition: i32) {
-        if let Err(error) = self.consumer.resume(&self.context().list([partition])) {
-            tracing::warn!(partition, %error, "resume failed");
         }
     }
 

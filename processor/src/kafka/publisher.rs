@@ -24,7 +24,8 @@ use crate::wire::record::{OutputRecord, OutputTopic};
 pub const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest that a transaction takes by its time-outs; the broker ends it after `transaction.timeout.ms`.
 pub const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(15);
-
+/// Between two looks whether the brokers have all that was sent.
+const SENT_POLL: Duration = Duration::from_millis(2);
 /// The longest that ending one takes that cannot be committed.
 pub const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -113,7 +114,7 @@ pub fn publish<'a>(
     let sent = records
         .try_for_each(|record| go_on().and_then(|()| send(producer, topics, record, deadline)))
         // Flushed before the offsets are sent: a commit that has to flush takes ten times as long.
-        .and_then(|()| producer.flush(left(deadline)))
+        .and_then(|()| wait_until_sent(producer, deadline))
         .and_then(|()| {
             fail_point!("kafka-offsets-before", |_| Err(KafkaError::Canceled));
             go_on()
@@ -176,6 +177,17 @@ fn send(
             }
         }
     }
+}
+
+/// As `flush`, which listens for 100 ms at a time: no transaction would be shorter.
+fn wait_until_sent(producer: &TransactionalProducer, deadline: Instant) -> KafkaResult<()> {
+    while producer.in_flight_count() > 0 {
+        if Instant::now() >= deadline {
+            return producer.flush(Duration::ZERO);
+        }
+        producer.poll(SENT_POLL);
+    }
+    Ok(())
 }
 
 fn left(deadline: Instant) -> Duration {

@@ -251,7 +251,8 @@ impl<R: Clone> Publisher<R> {
             }
         }
         match self.producer {
-            Producer::Missing if needs_producer || is_loaded => {
+            // The first one before it is needed: finding the coordinator takes as long as joining the group.
+            Producer::Missing if needs_producer || is_loaded || self.producers == 0 => {
                 self.producer = Producer::Opening;
                 Some(Work::OpenProducer)
             }
@@ -441,7 +442,7 @@ impl<R: Clone> Publisher<R> {
     /// Something waits to be published, asked for or cleared.
     pub fn has_work(&self) -> bool {
         let waits = |served: &Served<R>| served.unpublished.has_unpublished() || served.start_to_commit.is_some();
-        !self.clearable.is_empty() || self.served.values().any(waits)
+        self.producers == 0 || !self.clearable.is_empty() || self.served.values().any(waits)
     }
 
     /// Bytes of outbox rows that memory holds.

@@ -21,15 +21,21 @@ use crate::kafka::{partitions::Partitions, refusals};
 /// What the thread knows of an assigned partition.
 #[derive(Debug)]
 pub(super) struct Assigned {
-    /// Offset it was assigned with; `None` once a record came or it was sought elsewhere.
-    pub(super) untouched_at: Option<i64>,
     /// The lane has begun: records are handed over.
     pub(super) begun: bool,
+    /// Offset after the last record that came, or the one to begin at.
+    pub(super) next: i64,
     /// When a record or an end of partition last came.
     pub(super) active_at: Instant,
     pub(super) at_end: bool,
     /// The end told last through `quiet_end`.
     pub(super) told_quiet: i64,
+}
+
+impl Assigned {
+    pub(super) fn new() -> Self {
+        Self { begun: false, next: 0, active_at: Instant::now(), at_end: false, told_quiet: -1 }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -88,24 +94,12 @@ impl Context {
         if partitions.is_empty() {
             return assign(consumer, &self.list([]));
         }
-        let positions = self.partitions.positions(partitions);
         let mut list = self.list(partitions.iter().copied());
-        for &partition in partitions {
-            let offset = positions.get(&partition).map_or(Offset::Beginning, |&position| Offset::Offset(position));
-            list.set_partition_offset(&self.topic, partition, offset)?;
-        }
+        // Where each begins is its lane's to say; until then it is paused.
+        list.set_all_offsets(Offset::Beginning)?;
         {
             let mut assigned = self.assigned.lock().expect("no holder of this lock panics");
-            for &partition in partitions {
-                let state = Assigned {
-                    untouched_at: positions.get(&partition).copied(),
-                    begun: false,
-                    active_at: Instant::now(),
-                    at_end: false,
-                    told_quiet: -1,
-                };
-                assigned.insert(partition, state);
-            }
+            assigned.extend(partitions.iter().map(|&partition| (partition, Assigned::new())));
         }
         assign(consumer, &list)?;
         consumer.pause(&self.list(partitions.iter().copied()))?;
