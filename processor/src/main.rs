@@ -15,10 +15,6 @@ use dosi::{
     run, telemetry,
 };
 
-/// A quarter of the work was the C library's allocator (many small rows and records, freed on other threads).
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     end_on_panic();
     #[cfg(feature = "fault-injection")]

@@ -39,6 +39,20 @@ pub fn consumer_config(base: &ClientConfig, group_id: &str, instance_id: &str) -
     config
 }
 
+/// For a client that never joins the group and asks for its offsets as they are committed, whatever is pending.
+pub fn asker_config(base: &ClientConfig, group_id: &str) -> ClientConfig {
+    let mut config = base.clone();
+    for (name, value) in [
+        ("group.id", group_id),
+        ("isolation.level", "read_uncommitted"),
+        ("enable.auto.commit", "false"),
+        ("allow.auto.create.topics", "false"),
+    ] {
+        config.set(name, value);
+    }
+    config
+}
+
 /// The protocol's settings on top of the operator's (design: publishing).
 pub fn producer_config(
     base: &ClientConfig,

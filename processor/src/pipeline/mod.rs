@@ -84,6 +84,8 @@ pub struct Shared {
     pub encoder: AuditEncoder,
     pub topics: Topics,
     pub producer_config: ClientConfig,
+    /// Of clients that ask for the group's offsets as they are committed, whatever is pending.
+    pub asker_config: ClientConfig,
     /// Most bytes of a dead-letter record's value.
     pub dead_letter_bytes_max: usize,
     pub batch_events_max: usize,

@@ -8,8 +8,10 @@ use std::{
 
 use fail::fail_point;
 use rdkafka::{
-    consumer::{Consumer as _, ConsumerGroupMetadata},
-    error::KafkaError,
+    Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer as _, ConsumerGroupMetadata},
+    error::{KafkaError, KafkaResult},
+    topic_partition_list::TopicPartitionListElem,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -295,7 +297,7 @@ impl Publisher {
         let is_fenced = matches!(error, PublishError::Fenced(_));
         let ended = match error {
             PublishError::Aborted(KafkaError::Canceled) => {
-                tracing::info!("Kafka transaction aborted: a partition that it carries is given up");
+                tracing::info!("Kafka transaction called off: the committed offset decides");
                 Ended::InDoubt
             }
             PublishError::Aborted(cause) => {
@@ -418,9 +420,34 @@ fn send(
         records.filter(|record| record.source_offset >= load.from)
     });
     let topics = &shared.output_topics();
-    let content = Content { topics, records, offsets, group, abandoned };
+    let goes_on = &|timeout| is_where_told(shared, transaction, timeout);
+    let content = Content { topics, records, offsets, group, goes_on, abandoned };
     #[cfg(feature = "fault-injection")]
     return super::mutants::publish(shared, producer, content);
     #[cfg(not(feature = "fault-injection"))]
     publisher::publish(producer, content)
+}
+
+/// Whether the group's offsets still are what the broker told before the transaction; those that our own transactions have
+/// set since need no question. Its own offsets are pending, which a question for stable ones would wait for.
+fn is_where_told(shared: &Shared, transaction: &Transaction<Arc<Output>>, timeout: Duration) -> KafkaResult<bool> {
+    let told = transaction.loads.iter().filter(|load| load.is_told).map(|load| (load.assignment.partition, load.from));
+    let told = publisher::offsets(&shared.topics.change_events, told)?;
+    if told.count() == 0 {
+        return Ok(true);
+    }
+    let asker: BaseConsumer = shared.asker_config.create()?;
+    let mut list = told.clone();
+    list.set_all_offsets(Offset::Invalid)?;
+    let committed = asker.committed_offsets(list, timeout)?;
+    committed.elements().iter().try_for_each(TopicPartitionListElem::error)?;
+    let offsets = |list: &TopicPartitionList| -> BTreeMap<i32, Offset> {
+        list.elements().iter().map(|element| (element.partition(), element.offset())).collect()
+    };
+    let (told, committed) = (offsets(&told), offsets(&committed));
+    let is_same = committed == told;
+    if !is_same {
+        tracing::warn!(?told, ?committed, "the group's offsets were not what the broker had told");
+    }
+    Ok(is_same)
 }

@@ -70,6 +70,9 @@ pub struct Load<R> {
     /// The group's offset after.
     pub to: i64,
     pub spans: Vec<OutboxSpan<R>>,
+    /// `from` is what the broker told. It may have been out of date: once it has taken the new offset, which it does no sooner
+    /// than all before it are on enough brokers, it is asked again; if the answer differs, the transaction must not commit.
+    pub is_told: bool,
     /// The spans came from the outbox, not from memory.
     read_back: bool,
 }
@@ -195,6 +198,7 @@ impl<R: Clone> Publisher<R> {
     /// The group's offset may have been changed by somebody else (a repair): it is asked for again.
     pub fn doubt(&mut self, assignment: Assignment) {
         if let Some(served) = self.served(assignment) {
+            served.unpublished.forget_reached();
             served.doubt();
         }
     }
@@ -287,12 +291,12 @@ impl<R: Clone> Publisher<R> {
         let (partition_bytes, _) = self.carried_bytes();
         let load = |from, spans: Vec<OutboxSpan<R>>, read_back| {
             let to = spans.last().map(|span| span.end)?;
-            Some(Load { assignment, from, to, spans, read_back })
+            Some(Load { assignment, from, to, spans, is_told: served.unpublished.is_told(), read_back })
         };
         match (served.unpublished.group(), &served.errand) {
             (GroupOffset::Missing, _) => {
                 let start = served.start_to_commit?;
-                Some(Load { assignment, from: start, to: start, spans: Vec::new(), read_back: false })
+                Some(Load { assignment, from: start, to: start, spans: Vec::new(), is_told: false, read_back: false })
             }
             (GroupOffset::At(from), Errand::RowsRead(rows)) => {
                 load(from, contiguous_from(up_to(rows.iter(), partition_bytes), from), true)
@@ -389,7 +393,9 @@ impl<R: Clone> Publisher<R> {
             return false;
         }
         let Some(group) = group else { return true };
-        served.unpublished.group_offset_read(group);
+        if !served.unpublished.group_offset_read(group) {
+            return true;
+        }
         if let GroupOffset::At(offset) = group {
             self.clearable.insert(assignment.partition, offset);
         }

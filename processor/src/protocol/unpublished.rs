@@ -33,6 +33,10 @@ pub enum Next<R> {
 #[derive(Debug)]
 pub struct Unpublished<R> {
     group: GroupOffset,
+    /// The broker told the group's offset: no transaction of ours set it.
+    is_told: bool,
+    /// The group's offset is known to have been here; it never goes back.
+    reached: i64,
     /// The position known to be committed in the database.
     applied: i64,
     rows: VecDeque<OutboxSpan<R>>,
@@ -85,6 +89,8 @@ impl<R: Clone> Unpublished<R> {
     pub fn new() -> Self {
         Self {
             group: GroupOffset::Unknown,
+            is_told: false,
+            reached: i64::MIN,
             applied: 0,
             rows: VecDeque::new(),
             rows_bytes: 0,
@@ -135,12 +141,29 @@ impl<R: Clone> Unpublished<R> {
         }
     }
 
-    /// What the broker says of the group's offset, read outside any transaction of ours.
-    pub fn group_offset_read(&mut self, group: GroupOffset) {
-        self.group = group;
+    /// What the broker says of the group's offset, read outside any transaction of ours; `false` when it says what was before:
+    /// a coordinator that has just moved or started may not know yet that its last records are on enough brokers.
+    pub fn group_offset_read(&mut self, group: GroupOffset) -> bool {
         if let GroupOffset::At(offset) = group {
+            if offset < self.reached {
+                return false;
+            }
+            self.reached = offset;
             self.forget_below(offset);
         }
+        self.group = group;
+        self.is_told = true;
+        true
+    }
+
+    /// Whether the broker told the group's offset. It may be out of date: see [`Unpublished::group_offset_read`].
+    pub fn is_told(&self) -> bool {
+        self.is_told
+    }
+
+    /// Somebody may have set the group's offset to any place.
+    pub fn forget_reached(&mut self) {
+        self.reached = i64::MIN;
     }
 
     /// A transaction's end is not known.
@@ -151,6 +174,8 @@ impl<R: Clone> Unpublished<R> {
     /// A transaction that carried the offset `end` was committed.
     pub fn published(&mut self, end: i64) {
         self.group = GroupOffset::At(end);
+        self.is_told = false;
+        self.reached = end;
         self.forget_below(end);
     }
 

@@ -37,6 +37,8 @@ pub(crate) enum Refused {
     Fenced,
     /// The member is not of the group's present generation.
     Generation,
+    /// The group's offset is not what the transaction goes on from.
+    Offset,
 }
 
 #[derive(Debug, Default)]
@@ -46,6 +48,11 @@ pub(crate) struct Broker {
     /// Partition and outcome told, and the transaction that wrote it.
     output: Vec<(i32, Outcome, usize)>,
     committed: BTreeMap<i32, i64>,
+    /// What was committed before.
+    former: BTreeMap<i32, i64>,
+    /// The coordinator has moved and does not know yet that its last records are on enough brokers: it tells what was before.
+    /// Whatever it writes next is there only when all before it is.
+    pub(crate) is_behind: bool,
     pub(crate) group: Group,
 }
 
@@ -115,7 +122,18 @@ impl Broker {
         }
         let open = self.open_transaction(id, epoch)?;
         self.transactions[open].offsets.extend(offsets.iter().copied());
+        self.is_behind = false;
         Ok(())
+    }
+
+    /// Whether the group's committed offsets are these, whatever is pending.
+    pub(crate) fn is_where_told(&self, told: &[(i32, i64)]) -> Result<(), Refused> {
+        let is_same = |(partition, offset)| self.committed.get(partition) == Some(offset);
+        if told.iter().map(|(partition, offset)| (partition, offset)).all(is_same) {
+            Ok(())
+        } else {
+            Err(Refused::Offset)
+        }
     }
 
     pub(crate) fn end(&mut self, id: usize, epoch: u64, commit: bool) -> Result<(), Refused> {
@@ -127,13 +145,21 @@ impl Broker {
         let transaction = &mut self.transactions[open];
         transaction.state = if commit { State::Committed } else { State::Aborted };
         if commit {
-            self.committed.extend(&transaction.offsets);
+            for (&partition, &offset) in &transaction.offsets {
+                let before = self.committed.insert(partition, offset);
+                self.former.extend(before.map(|before| (partition, before)));
+            }
         }
         Ok(())
     }
 
     /// `None` while a transaction that may change it is open.
     pub(crate) fn group_offset(&self, partition: i32) -> Option<GroupOffset> {
+        if self.is_behind
+            && let Some(&offset) = self.former.get(&partition)
+        {
+            return Some(GroupOffset::At(offset));
+        }
         let is_pending = |open: usize| self.transactions[open].offsets.contains_key(&partition);
         if self.ids.values().filter_map(|id| id.open).any(is_pending) {
             return None;

@@ -66,10 +66,11 @@ pub(crate) struct Seen {
     pub(crate) refused_offsets: u64,
     pub(crate) read_back: u64,
     pub(crate) dead_letters: u64,
+    pub(crate) stale_offsets: u64,
 }
 
 impl Seen {
-    fn all(&mut self) -> [&mut u64; 12] {
+    fn all(&mut self) -> [&mut u64; 13] {
         [
             &mut self.crashes,
             &mut self.zombies,
@@ -83,6 +84,7 @@ impl Seen {
             &mut self.refused_offsets,
             &mut self.read_back,
             &mut self.dead_letters,
+            &mut self.stale_offsets,
         ]
     }
 

@@ -51,6 +51,8 @@ pub(crate) enum Request {
         generation: u64,
         offsets: Vec<(i32, i64)>,
     },
+    /// Whether the group's offsets are what the broker told before.
+    Confirm(Vec<(i32, i64)>),
     End {
         epoch: u64,
         commit: bool,
@@ -420,10 +422,16 @@ impl Instance {
                 return;
             }
             Stage::SendOffsets if is_done => {
+                thread.stage = Stage::Confirm;
+                return;
+            }
+            Stage::Confirm if is_done => {
                 thread.stage = Stage::Commit;
                 return;
             }
-            Stage::Begin | Stage::Produce | Stage::SendOffsets => {
+            Stage::Begin | Stage::Produce | Stage::SendOffsets | Stage::Confirm => {
+                // Called off: the committed offset decides.
+                thread.is_abandoned |= matches!(reply, Reply::Brokers(Err(Refused::Offset)));
                 thread.stage = Stage::Abort;
                 return;
             }

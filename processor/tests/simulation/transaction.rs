@@ -9,6 +9,7 @@ pub(crate) enum Stage {
     Begin,
     Produce,
     SendOffsets,
+    Confirm,
     Commit,
     Abort,
 }
@@ -49,6 +50,10 @@ impl Thread {
             Stage::SendOffsets => {
                 let offsets = transaction.loads.iter().map(|load| (load.assignment.partition, load.to)).collect();
                 Request::SendOffsets { epoch, generation: self.generation, offsets }
+            }
+            Stage::Confirm => {
+                let told = transaction.loads.iter().filter(|load| load.is_told);
+                Request::Confirm(told.map(|load| (load.assignment.partition, load.from)).collect())
             }
             Stage::Commit => Request::End { epoch, commit: true },
             Stage::Abort => Request::End { epoch, commit: false },

@@ -115,6 +115,7 @@ impl World {
     fn calm(&mut self) {
         self.tell(|| "calm".to_owned());
         (self.loss, self.faults) = (0, 0);
+        self.broker.is_behind = false;
         for instance in self.instances.iter_mut().flatten() {
             instance.is_paused = false;
         }
@@ -264,13 +265,22 @@ impl World {
                 self.database.delete_published(&published);
                 Reply::Done
             }
-            Request::GroupOffset(assignment) => Reply::GroupOffset(self.broker.group_offset(assignment.partition)),
+            Request::GroupOffset(assignment) => {
+                // A question that confirms another comes when the coordinator has caught up.
+                self.broker.is_behind &= self.calls[index].actor == Actor::Asker;
+                Reply::GroupOffset(self.broker.group_offset(assignment.partition))
+            }
             Request::OpenProducer => Reply::Opened(self.broker.open(id)),
             Request::Produce { epoch, records } => Reply::Brokers(self.broker.produce(id, epoch, &records)),
             Request::SendOffsets { epoch, generation, offsets } => {
                 let sent = self.broker.send_offsets(id, epoch, generation, &offsets);
                 self.seen.refused_offsets += u64::from(sent.is_err());
                 Reply::Brokers(sent)
+            }
+            Request::Confirm(told) => {
+                let answer = self.broker.is_where_told(&told);
+                self.seen.stale_offsets += u64::from(answer.is_err());
+                Reply::Brokers(answer)
             }
             Request::End { epoch, commit } => Reply::Brokers(self.broker.end(id, epoch, commit)),
         }
@@ -293,6 +303,7 @@ impl World {
         let group = &mut self.broker.group;
         let is_static_rejoin = !instance.has_joined && group.members.contains(&id);
         instance.has_joined = true;
+        let is_new = !group.members.contains(&id);
         if is_static_rejoin {
             // It was away for less than a session: it gets back what it had.
             for (&partition, _) in group.owners.iter().filter(|(_, owner)| **owner == id) {
@@ -306,6 +317,8 @@ impl World {
             group.generation += 1;
         }
         instance.generation = group.generation;
+        // Who joins is told so when that is written.
+        self.broker.is_behind &= !is_static_rejoin && !is_new;
     }
 
     fn assign(&mut self) {
@@ -324,6 +337,7 @@ impl World {
         if instance.generation == group.generation {
             group.owners.insert(partition, id);
             instance.assign(partition);
+            self.broker.is_behind = false;
             self.tell(|| format!("assigned {partition} to {id}"));
         }
     }
@@ -377,7 +391,7 @@ impl World {
 
     fn fault(&mut self) {
         let id = self.random.random_range(0..INSTANCES);
-        match self.random.random_range(0..12) {
+        match self.random.random_range(0..13) {
             0 if self.instances[id].is_some() => {
                 self.tell(|| format!("crash {id}"));
                 self.seen.crashes += 1;
@@ -406,6 +420,10 @@ impl World {
                 if let Some(instance) = self.instances[id].as_mut() {
                     instance.doubt();
                 }
+            }
+            11 => {
+                self.tell(|| "the group's coordinator moves".to_owned());
+                self.broker.is_behind = true;
             }
             _ => self.begin_move(),
         }

@@ -66,13 +66,13 @@ impl Driver<'_> {
             RowsHeld | RowsLockedInOppositeOrder => Ok(Some(self.lock_rows(planned))),
             BrokerKilled => {
                 let nodes: Vec<_> = self.parts.stack.kafka.nodes().collect();
-                self.kill_nodes(vec![nodes[among(pick, nodes.len())]])
+                self.kill_nodes(vec![nodes[among(pick, nodes.len())]], planned.hold)
             }
             CoordinatorKilled => match self.leader_of_transactions(pick) {
-                Some(node) => self.kill_nodes(vec![node]),
+                Some(node) => self.kill_nodes(vec![node], planned.hold),
                 None => Ok(None),
             },
-            BrokersAway => self.kill_nodes(self.parts.stack.kafka.nodes().collect()),
+            BrokersAway => self.kill_nodes(self.parts.stack.kafka.nodes().collect(), planned.hold),
             DatabaseCut | DatabaseDelayed | DatabaseThrottled | DatabaseSilent | CommitAnswerLost => {
                 Ok(Some(self.inflict_on_network(planned, Wire::Postgres)))
             }
@@ -173,7 +173,8 @@ impl Driver<'_> {
         Undo::Release(release)
     }
 
-    fn kill_nodes(&mut self, nodes: Vec<usize>) -> Result<Option<Undo>> {
+    fn kill_nodes(&mut self, nodes: Vec<usize>, hold: Duration) -> Result<Option<Undo>> {
+        self.world.witness.coordinators_move(hold);
         for node in &nodes {
             self.parts.stack.kafka.stop_node(*node, "KILL")?;
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use tokio::runtime::Handle;
@@ -14,6 +14,8 @@ use super::world::{ASK_WITHIN, positions};
 use crate::group::Group;
 
 const LOOKS_EVERY: Duration = Duration::from_millis(100);
+/// Until a broker that started knows again what is on all the others: it may wait that long for one that is still starting.
+const SETTLES: Duration = Duration::from_secs(40);
 
 /// Compares the group's offsets with the positions, and with what they were, until it is dropped.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ struct Shared {
     stop: AtomicBool,
     /// A database that has lost its last commits is behind the group, and nothing is wrong with that.
     is_excused: AtomicBool,
+    /// A coordinator that has moved may tell offsets of before until then.
+    moves_until: Mutex<Option<Instant>>,
     seen: Mutex<Option<String>>,
 }
 
@@ -39,7 +43,9 @@ impl Witness {
             while !own.stop.load(Ordering::SeqCst) {
                 // Parts that are away have nothing to tell.
                 if let Ok(committed) = group.committed() {
-                    if let Some(told) = gone_back(&mut furthest, &committed) {
+                    if let Some(told) = gone_back(&mut furthest, &committed)
+                        && !own.coordinators_move()
+                    {
                         own.tell(told);
                     }
                     if let Ok(Some(told)) = ahead(&committed, &database_url, &topic, &runtime) {
@@ -57,6 +63,12 @@ impl Witness {
         self.shared.is_excused.store(true, Ordering::SeqCst);
     }
 
+    /// Brokers are killed and come back within this time.
+    pub fn coordinators_move(&self, within: Duration) {
+        *self.shared.moves_until.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Instant::now() + within + SETTLES);
+    }
+
     /// The first thing that was wrong.
     pub fn seen(&self) -> Option<String> {
         self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -66,6 +78,11 @@ impl Witness {
 impl Shared {
     fn tell(&self, what: String) {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(what);
+    }
+
+    fn coordinators_move(&self) -> bool {
+        let until = self.moves_until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.is_some_and(|until| Instant::now() < until)
     }
 
     fn tell_unless_excused(&self, what: String) {

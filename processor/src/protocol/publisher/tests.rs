@@ -153,3 +153,30 @@ fn a_row_that_is_missing_halts_only_when_the_offset_is_confirmed() {
         assert_eq!(publisher.next_work() == Some(halted), halts);
     }
 }
+
+/// A coordinator that has just moved may tell what was before.
+#[test]
+fn what_the_broker_tells_is_asked_again_and_never_goes_back() {
+    let (mut publisher, assignment) = serving();
+    publisher.applied(assignment, row(5, 8));
+    let is_told = |publisher: &mut Publisher<()>| {
+        let Some(Work::Publish { producer }) = publisher.next_work() else { panic!("nothing to publish") };
+        let transaction = publisher.begin(producer).expect("something to publish");
+        (transaction.number, transaction.loads[0].is_told)
+    };
+    let (first, told) = is_told(&mut publisher);
+    assert!(told);
+    publisher.ended(first, Ended::Committed);
+    publisher.applied(assignment, row(8, 9));
+    let (second, told) = is_told(&mut publisher);
+    assert!(!told, "our own transaction set it");
+
+    publisher.ended(second, Ended::InDoubt);
+    assert_eq!(publisher.next_work(), Some(Work::OpenProducer));
+    publisher.producer_opened(true);
+    assert_eq!(publisher.next_work(), Some(Work::AskGroupOffset(assignment)));
+    publisher.group_offset_read(assignment, Some(GroupOffset::At(5)));
+    assert_eq!(publisher.next_work(), Some(Work::AskGroupOffset(assignment)), "it was at 8");
+    publisher.group_offset_read(assignment, Some(GroupOffset::At(9)));
+    assert_eq!(publisher.next_work(), None);
+}
