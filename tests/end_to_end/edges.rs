@@ -8,10 +8,7 @@ use dosi_tests::topics::{self, Record};
 use serde_json::json;
 
 use crate::bad_records::with;
-use crate::support_faults::{
-    PATIENCE, World, assert_one_line, good, readiness, record, until, until_within, wait_until_not_ready,
-    wait_until_ready,
-};
+use crate::support_faults::{World, assert_one_line, good, readiness, record, until, wait_until_ready};
 
 const CODES: [&str; 4] = ["FA001", "FA002", "FA003", "FA004"];
 
@@ -176,37 +173,4 @@ async fn of_two_instances_with_one_name_the_older_ends() {
     let outcomes = world.outcomes().await;
     assert_eq!((outcomes.count("UPDATED"), outcomes.dead_letters.len()), (12, 0));
     assert_eq!(newer.stop("TERM").unwrap().status.code(), Some(0));
-}
-
-/// A fail-over has left dosi with a server that takes no writes: an outage, and no event's fault.
-#[tokio::test]
-async fn a_database_that_takes_no_writes_is_waited_for() {
-    let world = World::new(&CODES, 2).await;
-    let running = world.run();
-    world.produce(&[to(0, 1), to(1, 1)]).await;
-    world.wait_until_settled().await;
-    let database: String = world.value("SELECT current_database()::text").await;
-    world.execute(&format!("ALTER DATABASE {database} SET default_transaction_read_only = on")).await;
-    world
-        .execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-             WHERE pid <> pg_backend_pid() AND datname = current_database()",
-        )
-        .await;
-    world.produce(&(2..=4).flat_map(|n| [to(0, n), to(1, n)]).collect::<Vec<_>>()).await;
-    wait_until_not_ready(&running, "25006").await;
-    let retries = |running: &dosi_tests::program::Running| {
-        running.metric("dosi_retries_total{dependency=\"database\"}").unwrap().unwrap_or(0.0)
-    };
-    let before = retries(&running);
-    until("more tries than five", async || retries(&running) >= before + 6.0).await;
-    assert_eq!(readiness(&running).status, 503);
-    assert_eq!((world.phone(CODES[0]).await.as_deref(), world.position(0).await), (Some("01131"), Some(1)));
-
-    // Sessions that began on such a server stay so: each that was refused is replaced.
-    world.execute(&format!("ALTER DATABASE {database} RESET default_transaction_read_only")).await;
-    until_within(PATIENCE, "ready again", async || readiness(&running).status == 200).await;
-    let outcomes = world.outcomes().await;
-    assert_eq!((outcomes.count("UPDATED"), outcomes.dead_letters.len()), (8, 0));
-    assert_eq!(running.stop("TERM").unwrap().status.code(), Some(0));
 }

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use dosi_tests::chaos::proxy::{Passage, Weather};
 use dosi_tests::dos::{self, Dos};
 use dosi_tests::program::{Dosi, Running};
-use dosi_tests::stack::{Addresses, Durability, Kafka, Postgres, free_port, signal};
+use dosi_tests::stack::{Addresses, Durability, Kafka, Postgres, SUPERUSER, free_port, signal};
 use dosi_tests::topics::Record;
 
 use crate::bad_input::{any_json, register};
 use crate::bad_records::framed;
 use crate::support_faults::{
-    World, behind_proxy, good, pass_on, profile, record, until, wait_until_not_ready, wait_until_ready,
+    World, behind_proxy, good, pass_on, profile, readiness, record, until, wait_until_not_ready, wait_until_ready,
 };
 
 const CODES: [&str; 4] = ["FA001", "FA002", "FA003", "FA004"];
@@ -90,6 +90,38 @@ async fn a_database_that_goes_away_is_waited_for() {
     assert_eq!(world.value::<i64>(histories).await, 600, "each event leaves one entry of history");
     let processes = database_processes(&postgres);
     leaves_while_frozen(running, &world, 1001, |stop| send(stop, &processes)).await;
+}
+
+/// The server is gone and its standby takes no writes yet: an outage, and no event's fault.
+#[tokio::test]
+async fn a_fail_over_is_waited_for() {
+    let (mut primary, mut world) = own_postgres().await;
+    let standby = primary.standby().unwrap();
+    let (_, database) = world.dos.url().rsplit_once('/').unwrap();
+    let both = format!("127.0.0.1:{},127.0.0.1:{}", primary.port(), standby.port());
+    let url = format!("postgres://{SUPERUSER}@{both}/{database}");
+    world.dosi = world.dosi.with("DOSI_DATABASE_URL", &url);
+    let running = world.run();
+    world.produce(&rounds(1, 50)).await;
+    world.wait_until_applied(20).await;
+    // In good order: the standby has everything before the primary is gone.
+    primary.stop("INT").unwrap();
+    wait_until_not_ready(&running, "25006").await;
+    let retries = || running.metric("dosi_retries_total{dependency=\"database\"}").unwrap().unwrap_or(0.0);
+    let before = retries();
+    until("more tries than five", async || retries() >= before + 6.0).await;
+    assert_eq!(readiness(&running).status, 503);
+
+    world.dos = Dos::open(&standby.url(database)).await.unwrap();
+    let applied = world.applied().await;
+    assert!((20..200).contains(&applied), "{applied}");
+    // Sessions that began on a standby are no better when it is one no longer: each that was refused is replaced.
+    assert!(world.value::<bool>("SELECT pg_promote()").await);
+    wait_until_ready(&running).await;
+    world.wait_until_applied(200).await;
+    let outcomes = world.outcomes().await;
+    assert_eq!((outcomes.count("UPDATED"), outcomes.dead_letters.len()), (200, 0));
+    assert_eq!(running.stop("TERM").unwrap().status.code(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -133,7 +133,7 @@ async fn lost_group_offsets_halt_until_they_are_set() {
     world.delete_records_before(1, 3).await;
 
     let running = world.halted("the database is at position 3 but the group has no offset").await;
-    // Not before: until the broker has answered, what waits would be applied, as a takeover must not wait for that answer.
+    // Not before: a broker that answers late would find it applied, as a takeover does not wait long for that answer.
     world.produce(&[to(0, 9), to(1, 9)]).await;
     world.wait_for_phone("FA002", "01139").await;
     until("the group's offset is back", async || world.group_offset(1) == Some(4)).await;

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc::UnboundedReceiver, watch},
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -39,6 +39,9 @@ const BATCH_BYTES_MAX: usize = 1 << 20;
 const REPAIR_LOOK: Duration = Duration::from_secs(5);
 /// A lane that is fenced again and again waits no longer than a session time-out between two looks.
 const FENCED_WAIT_MAX: Duration = Duration::from_secs(6);
+/// How long a lane waits for the group's offset before it applies without: an answer that a dead process's transaction holds back
+/// takes many seconds, every other one much less.
+const GROUP_OFFSET_WAIT: Duration = Duration::from_secs(1);
 /// Between two looks at what the broker has not told yet.
 const BROKER_LOOK: Duration = Duration::from_millis(50);
 
@@ -78,6 +81,11 @@ impl Lane {
         let mut fenced = Backoff::new(Duration::from_millis(50), FENCED_WAIT_MAX);
         let mut away = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         let mut ending = self.stop.clone();
+        tokio::select! {
+            biased;
+            () = stopped(&mut ending) => return,
+            () = self.hear_of_group() => {}
+        }
         loop {
             let step = protocol.step();
             if let Step::Apply { from } = step {
@@ -109,6 +117,12 @@ impl Lane {
                 }
             }
         }
+    }
+
+    /// A group without an offset tells that the log is another one than it was: better known before anything of it is applied.
+    async fn hear_of_group(&self) {
+        let heard = self.partition.wait_until(|| (self.group_offset() != GroupOffset::Unknown).then_some(()));
+        let _ = timeout(GROUP_OFFSET_WAIT, heard).await;
     }
 
     /// One step on the way to applying.

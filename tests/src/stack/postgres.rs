@@ -165,14 +165,30 @@ impl Postgres {
         self.part.as_ref().is_some_and(|part| part.signal(name))
     }
 
+    /// Starts a second server that follows this one and takes no writes until it is promoted (`SELECT pg_promote()`).
+    pub fn standby(&self) -> Result<Self> {
+        let scratch = Scratch::new("pg")?;
+        self.give(scratch.path())?;
+        let mut command = self.copying_to(&scratch.path().join("data"));
+        command.arg("--write-recovery-conf");
+        Part::start("pg_basebackup", command, &scratch.path().join("pg_basebackup.log"))?.finish()?;
+        let (durability, binaries) = (self.durability, self.binaries.clone());
+        Self { part: None, initdb: None, port: free_port()?, durability, binaries, secured: false, scratch }.started()
+    }
+
+    fn copying_to(&self, folder: &Path) -> Command {
+        let mut command = as_postgres("KILL", &self.binaries.join("pg_basebackup"));
+        command.arg("--pgdata").arg(folder).args(["--checkpoint=fast", "--wal-method=stream", "--no-sync"]);
+        command.args(["--dbname", &self.url("postgres")]);
+        command
+    }
+
     /// A copy of the running server's data folder, with the tablespaces beside it that `moved` names as (from, to).
     pub fn base_backup(&self, moved: &[(PathBuf, PathBuf)]) -> Result<BaseBackup> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = self.scratch.path().join(format!("backup-{number}"));
-        let mut command = as_postgres("KILL", &self.binaries.join("pg_basebackup"));
-        command.arg("--pgdata").arg(&folder).args(["--checkpoint=fast", "--wal-method=stream", "--no-sync"]);
-        command.args(["--dbname", &self.url("postgres")]);
+        let mut command = self.copying_to(&folder);
         for (from, to) in moved {
             command.arg(format!("--tablespace-mapping={}={}", from.display(), to.display()));
         }
