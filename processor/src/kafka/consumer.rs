@@ -1,8 +1,8 @@
 //! The consumer: one `BaseConsumer` on one thread of its own, rebalance callbacks included.
 //!
 //! It hands records to whoever implements [`Partitions`] and never commits an offset: those travel in the publisher's
-//! transactions. A partition is assigned at its beginning and paused until its lane says where to begin, so that nothing
-//! waits for the group's committed offset (after a kill the broker holds it back for many seconds).
+//! transactions. A partition is assigned with an explicit offset and paused until its lane says where to begin, so that
+//! nothing waits for the group's committed offset (after a kill the broker holds it back for many seconds).
 
 mod callbacks;
 
@@ -35,6 +35,8 @@ const POLL: Duration = Duration::from_millis(10);
 const QUIET: Duration = Duration::from_secs(5);
 /// A seek that does not answer is tried again.
 const SEEK_TIMEOUT: Duration = Duration::from_secs(1);
+/// A question that is asked only to wake a thread.
+const WAKE_TIMEOUT: Duration = Duration::from_millis(100);
 /// The longest that leaving may take; a broker that is away must not hold the process.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(6);
 /// Once the revocation is served the thread goes on polling this long, so that the leave request is on its way.
@@ -190,7 +192,7 @@ impl Loop {
         let begun = self.context().with_assigned(partition, |state| {
             state.active_at = Instant::now();
             state.at_end = false;
-            state.next = message.offset() + 1;
+            state.next = state.next.max(message.offset() + 1);
             state.begun
         });
         if begun != Some(true) {
@@ -282,25 +284,29 @@ impl Loop {
     }
 
     /// Fetches from `offset` on. The thread that fetches from a broker sleeps up to a second while it has nothing to fetch, and
-    /// resuming does not wake it: seeking does.
+    /// resuming does not wake it: seeking does, unless to the very first offset; there a question to the broker does.
     fn resume_at(&self, partition: i32, offset: i64) -> KafkaResult<()> {
-        self.consumer.resume(&self.context().list([partition]))?;
-        self.seek(partition, offset)
+        let context = self.context();
+        self.consumer.resume(&context.list([partition]))?;
+        self.seek(partition, offset)?;
+        if offset == 0 {
+            // Whatever the answer: fetching begins without it, too.
+            let _ = self.consumer.fetch_watermarks(&context.topic, partition, WAKE_TIMEOUT);
+        }
+        Ok(())
     }
 
     /// librdkafka stops fetching for good where an offset was out of range, and seeks no more there: the partition is then
-    /// assigned anew, which the group does not hear of. A seek to the very first offset would wake nobody: the same.
+    /// assigned anew, which the group does not hear of.
     fn seek(&self, partition: i32, offset: i64) -> KafkaResult<()> {
         let context = self.context();
         let mut list = context.list([partition]);
         list.set_partition_offset(&context.topic, partition, Offset::Offset(offset))?;
-        if offset > 0 {
-            let sought = self.consumer.seek_partitions(list.clone(), SEEK_TIMEOUT)?;
-            let sought = sought.elements().first().map_or(Ok(()), TopicPartitionListElem::error);
-            let stopped = matches!(&sought, Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::State));
-            if !stopped {
-                return sought;
-            }
+        let sought = self.consumer.seek_partitions(list.clone(), SEEK_TIMEOUT)?;
+        let sought = sought.elements().first().map_or(Ok(()), TopicPartitionListElem::error);
+        let stopped = matches!(&sought, Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::State));
+        if !stopped {
+            return sought;
         }
         self.consumer.incremental_unassign(&list)?;
         self.consumer.incremental_assign(&list)
@@ -367,6 +373,10 @@ impl Loop {
 
     /// `close()` alone would keep a static member's partitions until its session ends.
     fn leave(&self) {
+        // What is polled from now on goes to nobody, and nothing that follows it may.
+        for state in self.context().assigned.lock().expect("no holder of this lock panics").values_mut() {
+            state.begun = false;
+        }
         self.consumer.unsubscribe();
         let mut until = Instant::now() + LINGER_AFTER_LEAVE;
         let latest = Instant::now() + LEAVE_TIMEOUT;

@@ -1,9 +1,13 @@
 //! Whom the consumer thread works for.
 
+use std::collections::HashMap;
+
 use crate::wire::record::InputRecord;
 
 /// What the consumer thread tells the pipeline. Every method is called on that thread.
 pub trait Partitions: Send + Sync + 'static {
+    /// Where these partitions are to begin, as far as that can be told within 2 s.
+    fn positions(&self, partitions: &[i32]) -> HashMap<i32, i64>;
     /// The partitions are assigned and paused until [`super::consumer::ConsumerHandle::begin`].
     fn assigned(&self, partitions: &[i32]);
     /// The partitions are about to go: stop their work within 5 s.

@@ -12,7 +12,7 @@ use tokio::{
     runtime::Handle,
     sync::watch,
     task::JoinHandle,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{
@@ -23,6 +23,8 @@ use super::{
 };
 use crate::{kafka::partitions::Partitions, telemetry::metrics::Dependency, wire::record::InputRecord};
 
+/// How long an assignment waits for the database to say where to begin.
+const POSITIONS_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a lane that is revoked may take to finish the batch in hand.
 const FINISH_TIMEOUT: Duration = Duration::from_millis(3_500);
 /// How long, after that, a Kafka transaction that carries the partition may take to end.
@@ -86,6 +88,18 @@ async fn end(lanes: Vec<Running>, within: Duration) {
 }
 
 impl Partitions for Lanes {
+    fn positions(&self, partitions: &[i32]) -> HashMap<i32, i64> {
+        match self.runtime.block_on(async { timeout(POSITIONS_TIMEOUT, self.shared.read_positions(partitions)).await })
+        {
+            Ok(Ok(rows)) => rows.into_iter().map(|(partition, row)| (partition, row.position)).collect(),
+            Ok(Err(fault)) => {
+                self.shared.down(Dependency::Database, &fault);
+                HashMap::new()
+            }
+            Err(_) => HashMap::new(),
+        }
+    }
+
     fn assigned(&self, partitions: &[i32]) {
         fail_point!("assignment-before");
         self.shared.metrics.rebalances.inc();

@@ -67,6 +67,11 @@ fn waiting_component(partition: i32) -> String {
     format!("database (partition {partition})")
 }
 
+/// The name in `/readyz` of a group offset that is less than it was.
+fn refused_offset_component(partition: i32) -> String {
+    format!("group offset (partition {partition})")
+}
+
 /// Names of the three topics.
 #[derive(Clone, Debug)]
 pub struct Topics {
@@ -177,6 +182,7 @@ impl Shared {
         self.metrics.forget_partition(partition);
         self.readiness.clear(&halt_component(partition));
         self.readiness.clear(&waiting_component(partition));
+        self.readiness.clear(&refused_offset_component(partition));
     }
 
     /// The database has lost what the group's offset says is published.

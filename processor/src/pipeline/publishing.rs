@@ -192,6 +192,7 @@ impl Publisher {
                 if !protocol.group_offset_read(assignment, group) {
                     continue;
                 }
+                self.tell_refused(assignment, group, protocol.group_offset(assignment));
                 protocol.unpublished(assignment).map_or(0, Unpublished::applied)
             };
             let Some(partition) = self.shared.serving.get(assignment.partition) else { continue };
@@ -207,6 +208,23 @@ impl Publisher {
                 _ => {}
             }
             partition.notify_changed();
+        }
+    }
+
+    /// An answer below what was known is not taken: if it stays so, a person must see it.
+    fn tell_refused(&self, assignment: Assignment, told: Option<GroupOffset>, taken: GroupOffset) {
+        let component = super::refused_offset_component(assignment.partition);
+        match told {
+            Some(GroupOffset::At(offset)) if taken == GroupOffset::Unknown => {
+                let line = format!("the broker tells the group's offset {offset}, and it was further on");
+                if self.shared.readiness.set(&component, Some(line)) {
+                    tracing::warn!(partition = assignment.partition, offset, "the group's offset was further on");
+                }
+            }
+            Some(_) => {
+                self.shared.readiness.clear(&component);
+            }
+            None => {}
         }
     }
 

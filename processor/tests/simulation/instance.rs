@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use dosi::fault_injection::{Mutant, is};
 use dosi::protocol::{
     applying::{Applying, Class, How, Progress, Step as Applied, Tried, Try},
-    lane::{Halted, Lane, Step},
-    position::{Applied as Position, GroupOffset, HaltReason, LogEnds, is_behind},
-    publisher::{Assignment, Bounds, Ended, OutboxRead, Publisher, Work},
-    unpublished::Backlog,
+    lane::{Lane, Step},
+    position::{GroupOffset, is_behind},
+    publisher::{Assignment, Bounds, Ended, Publisher, Work},
 };
 
 use crate::{
     broker::Refused,
+    call::{Actor, Reply, Request},
     database::{Event, Fault, Outcome, Row},
     input::{Log, PartitionLog},
     transaction::{Stage, Thread},
@@ -20,75 +20,6 @@ use crate::{
 
 /// So small that memory often does not hold what is to be sent, and one transaction not all of it.
 const BOUNDS: Bounds = Bounds { partition_bytes: 3, transaction_bytes: 5, held_bytes: 4 };
-
-/// What is asked of the database or the brokers.
-#[derive(Clone, Debug)]
-pub(crate) enum Request {
-    ReadPosition(i32),
-    ReadLogEnds(i32),
-    InsertStart(i32, i64),
-    Halt(i32, HaltReason),
-    CountBacklog(i32, i64),
-    Try {
-        partition: i32,
-        one: Try<Fault>,
-        events: Vec<Event>,
-        is_published: bool,
-    },
-    Probe,
-    /// Where the lanes that are idle have moved their positions.
-    LookAtPositions(Vec<(Assignment, i64)>),
-    ReadOutbox(Assignment, i64),
-    DeletePublished(Vec<(i32, i64)>),
-    GroupOffset(Assignment),
-    OpenProducer,
-    Produce {
-        epoch: u64,
-        records: Vec<(i32, Outcome)>,
-    },
-    SendOffsets {
-        epoch: u64,
-        generation: u64,
-        offsets: Vec<(i32, i64)>,
-    },
-    /// Whether the group's offsets are what the broker told before.
-    Confirm(Vec<(i32, i64)>),
-    End {
-        epoch: u64,
-        commit: bool,
-    },
-}
-
-/// What is answered.
-#[derive(Clone, Debug)]
-pub(crate) enum Reply {
-    Position(Option<Position>, Option<Halted>),
-    LogEnds(LogEnds),
-    Done,
-    Backlog(Backlog),
-    Tried(Tried<Fault>),
-    Positions(Vec<i64>),
-    Outbox(OutboxRead<Vec<Outcome>>),
-    GroupOffset(Option<GroupOffset>),
-    Opened(u64),
-    Brokers(Result<(), Refused>),
-    /// No answer: it was done, or not.
-    Lost,
-}
-
-/// Who waits for the answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Actor {
-    Lane(Assignment),
-    Publisher,
-    /// The publisher, which does not wait for it.
-    Asker,
-    Clearer,
-    /// Looks now and then whether the database still has what was committed.
-    Looker,
-    /// The thread of a transaction.
-    Thread(u64),
-}
 
 #[derive(Debug)]
 struct LaneActor {

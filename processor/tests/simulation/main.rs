@@ -5,6 +5,7 @@
 //! - [`world`]: the scheduler: which of all that could happen next does
 //! - [`instance`], [`transaction`]: one process: what the pipeline does around the protocol's state machines, and nothing that
 //!   they decide
+//! - [`call`]: what instances ask and are told
 //! - [`input`]: the log, and what has happened
 //! - [`database`], [`broker`]: the other two sides, as far as the protocol sees them
 //! - [`check`]: what must hold at the end
@@ -14,6 +15,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a panic is how a test fails")]
 
 mod broker;
+mod call;
 mod check;
 mod database;
 mod input;

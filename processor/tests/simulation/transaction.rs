@@ -2,7 +2,7 @@
 
 use dosi::protocol::publisher::{Load, Transaction};
 
-use crate::{database::Outcome, instance::Request};
+use crate::{call::Request, database::Outcome};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {

@@ -11,9 +11,10 @@ use rand::{Rng, SeedableRng, rngs::SmallRng};
 
 use crate::{
     broker::Broker,
+    call::{Actor, Reply, Request},
     database::Database,
     input::{Log, Seen},
-    instance::{Actor, Instance, Reply, Request},
+    instance::Instance,
 };
 
 const INSTANCES: usize = 3;

@@ -97,7 +97,7 @@ impl Shared {
 fn gone_back(furthest: &mut BTreeMap<i32, i64>, committed: &BTreeMap<i32, i64>) -> Option<String> {
     let mut told = None;
     for (&partition, &offset) in committed {
-        let before = furthest.insert(partition, offset).unwrap_or(offset);
+        let before = *furthest.entry(partition).and_modify(|before| *before = offset.max(*before)).or_insert(offset);
         if offset < before {
             told = Some(format!("the group's offset of partition {partition} went back from {before} to {offset}"));
         }

@@ -95,8 +95,13 @@ impl Context {
             return assign(consumer, &self.list([]));
         }
         let mut list = self.list(partitions.iter().copied());
-        // Where each begins is its lane's to say; until then it is paused.
-        list.set_all_offsets(Offset::Beginning)?;
+        let positions = self.partitions.positions(partitions);
+        for &partition in partitions {
+            // Its lane says where it begins. A number even where none is known: an answer to a question for the log's beginning
+            // could come after that, and librdkafka would go there.
+            let offset = positions.get(&partition).copied().unwrap_or(0);
+            list.set_partition_offset(&self.topic, partition, Offset::Offset(offset))?;
+        }
         {
             let mut assigned = self.assigned.lock().expect("no holder of this lock panics");
             assigned.extend(partitions.iter().map(|&partition| (partition, Assigned::new())));
