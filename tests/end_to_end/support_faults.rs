@@ -239,10 +239,15 @@ pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     until_within(PATIENCE, what, &mut holds).await;
 }
 
-pub(crate) async fn until_within(within: Duration, what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until_within(within: Duration, what: &str, holds: impl AsyncFnMut() -> bool) {
+    until_telling(within, || what.to_owned(), holds).await;
+}
+
+/// `what` is asked when it was in vain.
+async fn until_telling(within: Duration, what: impl Fn() -> String, mut holds: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + within;
     while !holds().await {
-        assert!(Instant::now() < deadline, "not within {within:?}: {what}");
+        assert!(Instant::now() < deadline, "not within {within:?}: {}", what());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -254,20 +259,15 @@ pub(crate) fn readiness(running: &Running) -> http::Answer {
 
 /// Waits until `/readyz` refuses and names this.
 pub(crate) async fn wait_until_not_ready(running: &Running, naming: &str) {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
+    let what = || {
+        let newest = running.log().lines().rev().take(40).collect::<Vec<_>>().join("\n");
+        format!("/readyz names {naming}; it says {:?}; newest lines first:\n{newest}", readiness(running))
+    };
+    until_telling(PATIENCE, what, async || {
         let answer = readiness(running);
-        if answer.status == 503 && answer.body.contains(naming) {
-            return;
-        }
-        let log = || running.log().lines().rev().take(40).collect::<Vec<_>>().join("\n");
-        assert!(
-            Instant::now() < deadline,
-            "/readyz does not name {naming}: {answer:?}; newest lines first:\n{}",
-            log()
-        );
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+        answer.status == 503 && answer.body.contains(naming)
+    })
+    .await;
 }
 
 pub(crate) async fn wait_until_ready(running: &Running) {

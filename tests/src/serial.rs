@@ -146,8 +146,7 @@ fn new_part(entry: &str) -> Result<Value> {
     Ok(entry["new"].clone())
 }
 
-/// As dosi's consumer would hand it on; where it stood does not matter to the core.
-/// A produced record as the consumer would hand it on; it is the first of its partition.
+/// A produced record as dosi's consumer would hand it on; where it stood does not matter to the core.
 pub fn input(record: &topics::Record) -> InputRecord {
     let headers = record.headers.iter().map(|(name, value)| (name.clone(), Some(value.clone())));
     InputRecord {

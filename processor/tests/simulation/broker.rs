@@ -128,12 +128,8 @@ impl Broker {
 
     /// Whether the group's committed offsets are these, whatever is pending.
     pub(crate) fn is_where_told(&self, told: &[(i32, i64)]) -> Result<(), Refused> {
-        let is_same = |(partition, offset)| self.committed.get(partition) == Some(offset);
-        if told.iter().map(|(partition, offset)| (partition, offset)).all(is_same) {
-            Ok(())
-        } else {
-            Err(Refused::Offset)
-        }
+        let is_same = told.iter().all(|(partition, offset)| self.committed.get(partition) == Some(offset));
+        if is_same { Ok(()) } else { Err(Refused::Offset) }
     }
 
     pub(crate) fn end(&mut self, id: usize, epoch: u64, commit: bool) -> Result<(), Refused> {

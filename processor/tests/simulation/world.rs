@@ -304,8 +304,9 @@ impl World {
         let group = &mut self.broker.group;
         let is_static_rejoin = !instance.has_joined && group.members.contains(&id);
         instance.has_joined = true;
-        let is_new = !group.members.contains(&id);
         if is_static_rejoin {
+            // Who joins is told so when that is written.
+            self.broker.is_behind = false;
             // It was away for less than a session: it gets back what it had.
             for (&partition, _) in group.owners.iter().filter(|(_, owner)| **owner == id) {
                 instance.assign(partition);
@@ -316,10 +317,9 @@ impl World {
             instance.abandon();
             group.owners.retain(|_, owner| *owner != id);
             group.generation += 1;
+            self.broker.is_behind = false;
         }
         instance.generation = group.generation;
-        // Who joins is told so when that is written.
-        self.broker.is_behind &= !is_static_rejoin && !is_new;
     }
 
     fn assign(&mut self) {

@@ -174,7 +174,7 @@ impl Driver<'_> {
     }
 
     fn kill_nodes(&mut self, nodes: Vec<usize>, hold: Duration) -> Result<Option<Undo>> {
-        self.world.witness.coordinators_move(hold);
+        self.world.witness.expect_moves(hold);
         for node in &nodes {
             self.parts.stack.kafka.stop_node(*node, "KILL")?;
         }

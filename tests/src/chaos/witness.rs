@@ -64,7 +64,7 @@ impl Witness {
     }
 
     /// Brokers are killed and come back within this time.
-    pub fn coordinators_move(&self, within: Duration) {
+    pub fn expect_moves(&self, within: Duration) {
         *self.shared.moves_until.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(Instant::now() + within + SETTLES);
     }
@@ -123,5 +123,17 @@ impl Drop for Witness {
             // A panic there was printed; there is nothing to be done about it here.
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_offset_below_the_highest_is_seen_each_time() {
+        let mut furthest = BTreeMap::new();
+        let mut look = |offset| gone_back(&mut furthest, &BTreeMap::from([(0, 7), (1, offset)])).is_some();
+        assert_eq!([5, 9, 8, 8, 9, 10].map(&mut look), [false, false, true, true, false, false]);
     }
 }

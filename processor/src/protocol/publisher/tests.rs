@@ -18,10 +18,14 @@ fn serving() -> (Publisher<()>, Assignment) {
     (publisher, assignment)
 }
 
-/// What the next transaction would carry, by partition and the group's new offset.
-fn begun(publisher: &mut Publisher<()>) -> (u64, Vec<(i32, i64)>) {
+fn begin(publisher: &mut Publisher<()>) -> Transaction<()> {
     let Some(Work::Publish { producer }) = publisher.next_work() else { panic!("nothing to publish") };
-    let transaction = publisher.begin(producer).expect("something to publish");
+    publisher.begin(producer).expect("something to publish")
+}
+
+/// What the next transaction carries, by partition and the group's new offset.
+fn begun(publisher: &mut Publisher<()>) -> (u64, Vec<(i32, i64)>) {
+    let transaction = begin(publisher);
     (transaction.number, transaction.loads.iter().map(|load| (load.assignment.partition, load.to)).collect())
 }
 
@@ -159,19 +163,14 @@ fn a_row_that_is_missing_halts_only_when_the_offset_is_confirmed() {
 fn what_the_broker_tells_is_asked_again_and_never_goes_back() {
     let (mut publisher, assignment) = serving();
     publisher.applied(assignment, row(5, 8));
-    let is_told = |publisher: &mut Publisher<()>| {
-        let Some(Work::Publish { producer }) = publisher.next_work() else { panic!("nothing to publish") };
-        let transaction = publisher.begin(producer).expect("something to publish");
-        (transaction.number, transaction.loads[0].is_told)
-    };
-    let (first, told) = is_told(&mut publisher);
-    assert!(told);
-    publisher.ended(first, Ended::Committed);
+    let first = begin(&mut publisher);
+    assert!(first.loads[0].is_told);
+    publisher.ended(first.number, Ended::Committed);
     publisher.applied(assignment, row(8, 9));
-    let (second, told) = is_told(&mut publisher);
-    assert!(!told, "our own transaction set it");
+    let second = begin(&mut publisher);
+    assert!(!second.loads[0].is_told, "our own transaction set it");
 
-    publisher.ended(second, Ended::InDoubt);
+    publisher.ended(second.number, Ended::InDoubt);
     assert_eq!(publisher.next_work(), Some(Work::OpenProducer));
     publisher.producer_opened(true);
     assert_eq!(publisher.next_work(), Some(Work::AskGroupOffset(assignment)));
