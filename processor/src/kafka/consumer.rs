@@ -258,11 +258,22 @@ impl Loop {
 
     fn try_begins(&mut self) {
         let waiting = std::mem::take(&mut self.begins);
+        let mut asleep = Vec::new();
         for begin in waiting {
             if !self.begin(begin) {
                 self.begins.push(begin);
+            } else if begin.offset == 0 {
+                asleep.push(begin.partition);
             }
         }
+        self.wake(&asleep);
+    }
+
+    /// Asks brokers something, whatever the answer, to wake the threads that fetch from them. Fetching begins without it, too, so
+    /// one that does not answer ends this.
+    fn wake(&self, partitions: &[i32]) {
+        let ask = |partition: &i32| self.consumer.fetch_watermarks(&self.context().topic, *partition, WAKE_TIMEOUT);
+        let _ = partitions.iter().try_for_each(|partition| ask(partition).map(drop));
     }
 
     /// Whether the partition has begun (or is no longer ours).
@@ -284,16 +295,10 @@ impl Loop {
     }
 
     /// Fetches from `offset` on. The thread that fetches from a broker sleeps up to a second while it has nothing to fetch, and
-    /// resuming does not wake it: seeking does, unless to the very first offset; there a question to the broker does.
+    /// resuming does not wake it: seeking does, unless to the very first offset (see [`Loop::wake`]).
     fn resume_at(&self, partition: i32, offset: i64) -> KafkaResult<()> {
-        let context = self.context();
-        self.consumer.resume(&context.list([partition]))?;
-        self.seek(partition, offset)?;
-        if offset == 0 {
-            // Whatever the answer: fetching begins without it, too.
-            let _ = self.consumer.fetch_watermarks(&context.topic, partition, WAKE_TIMEOUT);
-        }
-        Ok(())
+        self.consumer.resume(&self.context().list([partition]))?;
+        self.seek(partition, offset)
     }
 
     /// librdkafka stops fetching for good where an offset was out of range, and seeks no more there: the partition is then

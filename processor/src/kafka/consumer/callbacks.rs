@@ -97,8 +97,8 @@ impl Context {
         let mut list = self.list(partitions.iter().copied());
         let positions = self.partitions.positions(partitions);
         for &partition in partitions {
-            // Its lane says where it begins. A number even where none is known: an answer to a question for the log's beginning
-            // could come after that, and librdkafka would go there.
+            // Its lane says where it begins; what is fetched before the pause is from there or dropped. A number even where none
+            // is known: an answer to a question for the log's beginning could come after that, and librdkafka would go there.
             let offset = positions.get(&partition).copied().unwrap_or(0);
             list.set_partition_offset(&self.topic, partition, Offset::Offset(offset))?;
         }
