@@ -24,7 +24,7 @@ use crate::{
         publisher::{self, Content, OutputTopics},
         refusals::{Asker, Refusals, refused},
         registry::{Registry, RegistryError},
-        settings::producer_config,
+        settings::{asker_config, producer_config},
     },
     output,
     postgres::{
@@ -249,8 +249,8 @@ async fn commit(settings: &PositionSetSettings, encoder: &AuditEncoder, detail: 
         let (records, abandoned) = (std::iter::once(&record), AtomicBool::new(false));
         let (topics, offsets, group, abandoned) = (&topics, &offsets, &group, &abandoned);
         // Whatever the offset was: it is set.
-        let goes_on = &|_| Ok(true);
-        publisher::publish(&producer, Content { topics, records, offsets, group, goes_on, abandoned })?;
+        let confirm = &|_| Ok(true);
+        publisher::publish(&producer, Content { topics, records, offsets, group, confirm, abandoned })?;
         Ok(())
     });
     Ok(committing.await.map_err(|panic| Failure::Failed(panic.into()))??)
@@ -258,12 +258,8 @@ async fn commit(settings: &PositionSetSettings, encoder: &AuditEncoder, detail: 
 
 /// A consumer of the group that never joins it.
 fn group_consumer(parts: &PositionParts) -> anyhow::Result<Asker> {
-    let mut config = kafka_base_config(&parts.kafka);
-    config
-        .set("group.id", &parts.deployment.group_id)
-        .set("isolation.level", "read_committed")
-        .set("enable.auto.commit", "false")
-        .set("allow.auto.create.topics", "false");
+    let base = kafka_base_config(&parts.kafka);
+    let config = asker_config(&base, &parts.deployment.group_id, "read_committed");
     config.create_with_context(Refusals::default()).context("failed to make a Kafka client")
 }
 

@@ -132,7 +132,7 @@ struct Work {
 fn start(settings: &RunSettings, shared: &Arc<Shared>) -> Result<Work, Failure> {
     let base = crate::config::kafka_base_config(&settings.kafka);
     let config = protocol::consumer_config(&base, &settings.deployment.group_id, &settings.processing.instance_id);
-    let lanes = Arc::new(Lanes::new(Arc::clone(shared), Handle::current(), &config));
+    let lanes = Arc::new(Lanes::new(Arc::clone(shared), Handle::current()));
     shared.readiness.set("group", Some("no partition is assigned yet".to_owned()));
     let (handle, consumer_ended) =
         consumer::start(&config, &shared.topics.change_events, Arc::clone(&lanes) as Arc<dyn Partitions>)

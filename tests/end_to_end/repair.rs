@@ -2,15 +2,21 @@
 
 use std::time::{Duration, Instant};
 
+use dosi::kafka::publisher;
+use dosi::kafka::settings::{asker_config, producer_config};
+use dosi::kafka::told::Told;
 use dosi_tests::program::{Ended, Running};
 use dosi_tests::stack::Addresses;
 use dosi_tests::topics::{self, Record};
 use rdkafka::admin::AdminOptions;
 use rdkafka::consumer::{BaseConsumer, Consumer, DefaultConsumerContext};
+use rdkafka::producer::Producer;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::json;
 
-use crate::support_faults::{World, assert_one_line, good, readiness, until, wait_until_not_ready, wait_until_ready};
+use crate::support_faults::{
+    PATIENCE, World, assert_one_line, good, readiness, until, wait_until_not_ready, wait_until_ready,
+};
 
 const CODES: [&str; 2] = ["FA001", "FA002"];
 
@@ -90,6 +96,26 @@ impl World {
         wait_until_ready(running).await;
         self.wait_for_phone("FA001", "01139").await;
     }
+}
+
+/// What is pending does not hold the answer back, and is none.
+#[tokio::test]
+async fn what_a_broker_told_is_held_against_what_is_committed() {
+    let world = World::new(&CODES, 1).await;
+    world.set_group_offset(0, 3);
+    let mut base = ClientConfig::new();
+    base.set("bootstrap.servers", &world.addresses.kafka_bootstrap_servers);
+    let asker = asker_config(&base, world.dosi.setting("DOSI_GROUP_ID"), "read_uncommitted");
+    let at = |offset| publisher::offsets(world.dosi.input_topic(), [(0, offset)]).unwrap();
+    let producer = publisher::open(&producer_config(&base, world.dosi.input_topic(), 1 << 20, 1 << 20)).unwrap();
+    producer.begin_transaction().unwrap();
+    let group = asker.create::<BaseConsumer>().unwrap().group_metadata().unwrap();
+    producer.send_offsets_to_transaction(&at(5), &group, PATIENCE).unwrap();
+
+    let is_right = |offset| Told::new(&asker, at(offset)).unwrap().is_right(Duration::from_secs(5)).unwrap();
+    assert_eq!([2, 3, 5].map(is_right), [false, true, false]);
+    producer.commit_transaction(PATIENCE).unwrap();
+    until("the new one is told", async || is_right(5) && !is_right(3)).await;
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ pub mod refusals;
 pub mod registry;
 pub mod settings;
 pub mod sharing;
+pub mod told;
 pub mod topics;
 
 use rdkafka::config::RDKafkaLogLevel;

@@ -98,7 +98,7 @@ pub struct Content<'a, R> {
     pub group: &'a ConsumerGroupMetadata,
     /// Whether the group's offsets before this transaction are what its content goes on from, asked within the time given once
     /// the brokers have taken the new ones; if not, it is aborted.
-    pub goes_on: &'a dyn Fn(Duration) -> KafkaResult<bool>,
+    pub confirm: &'a dyn Fn(Duration) -> KafkaResult<bool>,
     /// Turns true when a partition is given up that the transaction carries: nothing more is sent then.
     pub abandoned: &'a AtomicBool,
 }
@@ -108,7 +108,7 @@ pub fn publish<'a>(
     producer: &TransactionalProducer,
     content: Content<'_, impl Iterator<Item = &'a OutputRecord>>,
 ) -> Result<(), PublishError> {
-    let Content { topics, mut records, offsets, group, goes_on, abandoned } = content;
+    let Content { topics, mut records, offsets, group, confirm, abandoned } = content;
     let deadline = Instant::now() + TRANSACTION_TIMEOUT;
     let go_on = || if abandoned.load(Ordering::Relaxed) { Err(KafkaError::Canceled) } else { Ok(()) };
     fail_point!("kafka-begin-before");
@@ -123,7 +123,7 @@ pub fn publish<'a>(
             go_on()
         })
         .and_then(|()| producer.send_offsets_to_transaction(offsets, group, left(deadline)))
-        .and_then(|()| if goes_on(left(deadline))? { go_on() } else { Err(KafkaError::Canceled) });
+        .and_then(|()| if confirm(left(deadline))? { go_on() } else { Err(KafkaError::Canceled) });
     fail_point!("kafka-commit-before");
     let ended = match sent {
         Ok(()) => producer.commit_transaction(left(deadline)).map_err(|error| match error {

@@ -102,19 +102,11 @@ pub fn refused(asker: &Asker, error: &KafkaError) -> Option<String> {
 
 /// Whether this client may read the topic and the group's offsets; the error says why not, or why that is not known. Blocks.
 ///
-/// `config` names the group; nothing is committed and the group is not joined.
+/// `config` is a [`super::settings::asker_config`] that is told of offsets whatever transaction is open.
 pub fn may_consume(config: &ClientConfig, topic: &str) -> Result<(), String> {
     const PARTITION: i32 = 0;
     let mut config = config.clone();
-    for (name, value) in [
-        ("enable.partition.eof", "true"),
-        ("enable.auto.commit", "false"),
-        ("allow.auto.create.topics", "false"),
-        // Of an open transaction it may be told where the offset was before.
-        ("isolation.level", "read_uncommitted"),
-    ] {
-        config.set(name, value);
-    }
+    config.set("enable.partition.eof", "true");
     let asker: Asker = config.create_with_context(Refusals::default()).map_err(|error| error.to_string())?;
     let why = |error: &KafkaError| refused(&asker, error).unwrap_or_else(|| error.to_string());
     let mut list = TopicPartitionList::new();

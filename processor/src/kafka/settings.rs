@@ -39,17 +39,15 @@ pub fn consumer_config(base: &ClientConfig, group_id: &str, instance_id: &str) -
     config
 }
 
-/// For a client that never joins the group and asks for its offsets as they are committed, whatever is pending.
-pub fn asker_config(base: &ClientConfig, group_id: &str) -> ClientConfig {
+/// For a client that asks for a group's offsets and never joins it. While a transaction that may move them is open it is told
+/// what they were before (`read_uncommitted`), or waits for its end (`read_committed`).
+pub fn asker_config(base: &ClientConfig, group_id: &str, isolation_level: &str) -> ClientConfig {
     let mut config = base.clone();
-    for (name, value) in [
-        ("group.id", group_id),
-        ("isolation.level", "read_uncommitted"),
-        ("enable.auto.commit", "false"),
-        ("allow.auto.create.topics", "false"),
-    ] {
-        config.set(name, value);
-    }
+    config
+        .set("group.id", group_id)
+        .set("isolation.level", isolation_level)
+        .set("enable.auto.commit", "false")
+        .set("allow.auto.create.topics", "false");
     config
 }
 

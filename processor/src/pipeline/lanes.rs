@@ -7,7 +7,6 @@ use std::{
 };
 
 use fail::fail_point;
-use rdkafka::ClientConfig;
 use tokio::{
     runtime::Handle,
     sync::watch,
@@ -51,9 +50,8 @@ impl std::fmt::Debug for Lanes {
 }
 
 impl Lanes {
-    /// `config` is the consumer's.
-    pub fn new(shared: Arc<Shared>, runtime: Handle, config: &ClientConfig) -> Self {
-        let rights = Arc::new(Rights::new(Arc::clone(&shared), config));
+    pub fn new(shared: Arc<Shared>, runtime: Handle) -> Self {
+        let rights = Arc::new(Rights::new(Arc::clone(&shared)));
         Self { shared, runtime, running: Mutex::default(), rights }
     }
 

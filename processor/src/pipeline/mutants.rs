@@ -8,7 +8,7 @@ use std::{
 };
 
 use rdkafka::{
-    ClientConfig, TopicPartitionList,
+    TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer as _},
     error::KafkaError,
 };
@@ -27,7 +27,7 @@ const REBALANCE: Duration = Duration::from_secs(4);
 /// One in so many transactions takes that long: with all of them dosi would never catch up.
 const SLOW_EVERY: u32 = 6;
 
-/// In some instances only: an instance that takes over must not be as slow to look where the group is.
+/// In some instances only, by the length of their names: one that takes over must not be as slow to look where the group is.
 fn wait_for_a_rebalance() {
     static TRANSACTIONS: AtomicU32 = AtomicU32::new(0);
     let is_slow = env::var("DOSI_INSTANCE_ID").is_ok_and(|id| !id.len().is_multiple_of(2));
@@ -58,11 +58,7 @@ pub(super) fn publish<'a>(
         return member.commit(offsets, CommitMode::Sync).map_err(PublishError::Doubt);
     }
     if is(Mutant::ForeignGroupMetadata) {
-        let stranger: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", shared.producer_config.get("bootstrap.servers").unwrap_or_default())
-            .set("group.id", env::var("DOSI_GROUP_ID").unwrap_or_default())
-            .create()
-            .map_err(PublishError::Aborted)?;
+        let stranger: BaseConsumer = shared.asker_config.create().map_err(PublishError::Aborted)?;
         let group = stranger.group_metadata().ok_or_else(nothing)?;
         wait_for_a_rebalance();
         // A live member would be stopped by the revocation; what only the generation stops is a process that hung.

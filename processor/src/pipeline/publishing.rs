@@ -8,10 +8,8 @@ use std::{
 
 use fail::fail_point;
 use rdkafka::{
-    Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer as _, ConsumerGroupMetadata},
+    consumer::{Consumer as _, ConsumerGroupMetadata},
     error::{KafkaError, KafkaResult},
-    topic_partition_list::TopicPartitionListElem,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -21,8 +19,11 @@ use tokio::{
 
 use super::{Shared, backoff::Backoff, batch::seconds_since, lane::stopped, partition::Delivery, rights};
 use crate::{
-    kafka::publisher::{
-        self, ABORT_TIMEOUT, Content, OPEN_TIMEOUT, PublishError, TRANSACTION_TIMEOUT, TransactionalProducer,
+    kafka::{
+        publisher::{
+            self, ABORT_TIMEOUT, Content, OPEN_TIMEOUT, PublishError, TRANSACTION_TIMEOUT, TransactionalProducer,
+        },
+        told::Told,
     },
     postgres::{
         Fault,
@@ -39,6 +40,8 @@ use crate::{
 
 /// From the start of one transaction to the start of the next: each costs the broker markers in all partitions it wrote to.
 const TRANSACTION_INTERVAL: Duration = Duration::from_millis(100);
+/// The same of rounds that published nothing: an answer that is waited for is taken soon, a question is not asked all the time.
+const ROUND_INTERVAL: Duration = Duration::from_millis(20);
 /// Most outbox rows read at once, and most of their bytes.
 const ROWS_MAX: i64 = 200;
 const ROWS_BYTES_MAX: i64 = 2 << 20;
@@ -117,7 +120,7 @@ impl Publisher {
                     () = sleep(Duration::from_millis(500)), if self.has_work() => {}
                 }
             }
-            sleep_until(began + TRANSACTION_INTERVAL).await;
+            sleep_until(began + if published { TRANSACTION_INTERVAL } else { ROUND_INTERVAL }).await;
         }
         self.clear_outbox(true).await;
     }
@@ -438,34 +441,19 @@ fn send(
         records.filter(|record| record.source_offset >= load.from)
     });
     let topics = &shared.output_topics();
-    let goes_on = &|timeout| is_where_told(shared, transaction, timeout);
-    let content = Content { topics, records, offsets, group, goes_on, abandoned };
+    let told = told(shared, transaction).map_err(PublishError::Aborted)?;
+    let confirm = &|timeout| told.as_ref().map_or(Ok(true), |told| told.is_right(timeout));
+    let content = Content { topics, records, offsets, group, confirm, abandoned };
     #[cfg(feature = "fault-injection")]
     return super::mutants::publish(shared, producer, content);
     #[cfg(not(feature = "fault-injection"))]
     publisher::publish(producer, content)
 }
 
-/// Whether the group's offsets still are what the broker told before the transaction; those that our own transactions have
-/// set since need no question. Its own offsets are pending, which a question for stable ones would wait for.
-fn is_where_told(shared: &Shared, transaction: &Transaction<Arc<Output>>, timeout: Duration) -> KafkaResult<bool> {
-    let told = transaction.loads.iter().filter(|load| load.is_told).map(|load| (load.assignment.partition, load.from));
-    let told = publisher::offsets(&shared.topics.change_events, told)?;
-    if told.count() == 0 {
-        return Ok(true);
-    }
-    let asker: BaseConsumer = shared.asker_config.create()?;
-    let mut list = told.clone();
-    list.set_all_offsets(Offset::Invalid)?;
-    let committed = asker.committed_offsets(list, timeout)?;
-    committed.elements().iter().try_for_each(TopicPartitionListElem::error)?;
-    let offsets = |list: &TopicPartitionList| -> BTreeMap<i32, Offset> {
-        list.elements().iter().map(|element| (element.partition(), element.offset())).collect()
-    };
-    let (told, committed) = (offsets(&told), offsets(&committed));
-    let is_same = committed == told;
-    if !is_same {
-        tracing::warn!(?told, ?committed, "the group's offsets were not what the broker had told");
-    }
-    Ok(is_same)
+/// What the transaction goes on from by the broker's word; offsets that our own transactions have set since need no question.
+fn told(shared: &Shared, transaction: &Transaction<Arc<Output>>) -> KafkaResult<Option<Told>> {
+    let told = transaction.loads.iter().filter(|load| load.is_told);
+    let told = told.map(|load| (load.assignment.partition, load.from));
+    let offsets = publisher::offsets(&shared.topics.change_events, told)?;
+    (offsets.count() > 0).then(|| Told::new(&shared.asker_config, offsets)).transpose()
 }

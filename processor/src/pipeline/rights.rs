@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use rdkafka::{ClientConfig, error::KafkaError};
+use rdkafka::error::KafkaError;
 use tokio::{runtime::Handle, task::spawn_blocking, time::sleep};
 
 use super::Shared;
@@ -26,8 +26,6 @@ const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// The right to read the input topic and to be a member of the group.
 pub struct Rights {
     shared: Arc<Shared>,
-    /// Names the group, and no member of it.
-    config: ClientConfig,
     asking: AtomicBool,
 }
 
@@ -38,11 +36,8 @@ impl std::fmt::Debug for Rights {
 }
 
 impl Rights {
-    /// `config` is that of the consumer, of which nothing but the group's name is taken into the group.
-    pub fn new(shared: Arc<Shared>, config: &ClientConfig) -> Self {
-        let mut config = config.clone();
-        config.remove("group.instance.id").remove("statistics.interval.ms");
-        Self { shared, config, asking: AtomicBool::new(false) }
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, asking: AtomicBool::new(false) }
     }
 
     /// Says that the consumer is refused, and asks until it no longer is.
@@ -63,7 +58,7 @@ impl Rights {
     async fn ask_until_allowed(&self) {
         loop {
             sleep(ASK_AGAIN).await;
-            let (config, topic) = (self.config.clone(), self.shared.topics.change_events.clone());
+            let (config, topic) = (self.shared.asker_config.clone(), self.shared.topics.change_events.clone());
             match spawn_blocking(move || may_consume(&config, &topic)).await {
                 Ok(Ok(())) => break,
                 Ok(Err(line)) => self.say(&line),

@@ -226,7 +226,6 @@ impl<R: Clone> Publisher<R> {
         }
         let mut bytes = 0;
         let mut is_loaded = false;
-        let mut needs_producer = false;
         let (partition_bytes, transaction_bytes) = self.carried_bytes();
         for partition in self.order() {
             let has_producer = matches!(self.producer, Producer::Open(_));
@@ -245,7 +244,6 @@ impl<R: Clone> Publisher<R> {
                 served.errand = Errand::AskingGroupOffset;
                 return Some(Work::AskGroupOffset(assignment));
             }
-            needs_producer |= is_asked_for;
             if bytes < transaction_bytes
                 && is_free
                 && let Next::ReadOutbox { from } = served.unpublished.next(partition_bytes)
@@ -255,8 +253,8 @@ impl<R: Clone> Publisher<R> {
             }
         }
         match self.producer {
-            // The first one before it is needed: finding the coordinator takes as long as joining the group.
-            Producer::Missing if needs_producer || is_loaded || self.producers == 0 => {
+            // Whether or not there is a use for it yet: finding the coordinator takes as long as joining the group.
+            Producer::Missing => {
                 self.producer = Producer::Opening;
                 Some(Work::OpenProducer)
             }
@@ -448,7 +446,7 @@ impl<R: Clone> Publisher<R> {
     /// Something waits to be published, asked for or cleared.
     pub fn has_work(&self) -> bool {
         let waits = |served: &Served<R>| served.unpublished.has_unpublished() || served.start_to_commit.is_some();
-        self.producers == 0 || !self.clearable.is_empty() || self.served.values().any(waits)
+        self.producer == Producer::Missing || !self.clearable.is_empty() || self.served.values().any(waits)
     }
 
     /// Bytes of outbox rows that memory holds.

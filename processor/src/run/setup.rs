@@ -83,7 +83,7 @@ pub(super) async fn setup(
             brokers.dead_letter_bytes_max.max(1 << 20),
             brokers.dead_letter_bytes_max.min(brokers.audit_bytes_max),
         ),
-        asker_config: asker_config(&base, &settings.deployment.group_id),
+        asker_config: asker_config(&base, &settings.deployment.group_id, "read_uncommitted"),
         dead_letter_bytes_max: brokers.dead_letter_bytes_max.saturating_sub(RECORD_BATCH_BYTES),
         batch_events_max: settings.processing.batch_events_max,
         today: settings.processing.today,
@@ -158,8 +158,8 @@ impl Watch<'_> {
     }
 
     async fn brokers(&self, settings: &RunSettings) -> Result<Brokers, Failure> {
-        let mut config = kafka_base_config(&settings.kafka);
-        config.set("group.id", &settings.deployment.group_id).set("isolation.level", "read_committed");
+        let base = kafka_base_config(&settings.kafka);
+        let config = asker_config(&base, &settings.deployment.group_id, "read_committed");
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
         let admin = Admin::connect(&settings.kafka)?;
         loop {
