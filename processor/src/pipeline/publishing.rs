@@ -198,6 +198,7 @@ impl Publisher {
                 self.tell_refused(assignment, group, protocol.group_offset(assignment));
                 protocol.unpublished(assignment).map_or(0, Unpublished::applied)
             };
+            tracing::debug!(partition = assignment.partition, ?group, "group's offset told");
             let Some(partition) = self.shared.serving.get(assignment.partition) else { continue };
             match group {
                 // A lane that has not begun yet tells by itself.
@@ -350,7 +351,10 @@ impl Publisher {
         let config = self.shared.producer_config.clone();
         let opened = timeout(OPEN_TIMEOUT + WATCHDOG, spawn_blocking(move || publisher::open(&config))).await;
         match opened {
-            Ok(Ok(Ok(producer))) => self.producer = Some(Arc::new(producer)),
+            Ok(Ok(Ok(producer))) => {
+                tracing::debug!("Kafka producer opened");
+                self.producer = Some(Arc::new(producer));
+            }
             Ok(Ok(Err(error))) => {
                 self.shared.down(Dependency::Kafka, &error);
                 rights::may_not_publish(&self.shared, &error);
