@@ -5,6 +5,7 @@
 //! with: no locks, no reads, no decisions, no positions, no Kafka.
 
 use std::collections::HashMap;
+use std::future::ready;
 
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
@@ -114,10 +115,10 @@ async fn decide(
     events: Vec<Prepared>,
 ) -> Result<(Vec<EventDecision>, Writes)> {
     let inputs: Vec<&Input> = events.iter().map(|event| &event.decoded.input).collect();
-    let state = load(transaction, &inputs).await?;
+    let state = load(transaction, &inputs, ready(Ok(true))).await?.context("no position was to move")?;
     let decided = batch::decide(&inputs, state, Moment { now: now(), today: TODAY.parse()? });
-    let heads = postgres::load::history_heads(transaction, &decided.changed_services()).await?;
-    let pending = postgres::load::pending_changes(transaction, &decided.synchronised_services()).await?;
+    let (changed, synchronised) = (decided.changed_services(), decided.synchronised_services());
+    let (heads, pending) = postgres::load::heads_and_pending(transaction, &changed, &synchronised).await?;
     let (decisions, mut effects) = batch::finish(decided, &heads, pending);
     let sequences = std::mem::take(&mut effects.sequences);
     let sequences = sequences.into_iter().map(|(code, number)| (code.as_str().to_owned(), number)).unzip();
@@ -143,7 +144,7 @@ impl Writes {
         let correlation_ids: Vec<&str> =
             self.events.iter().map(|event| event.decoded.input.correlation_id.as_str()).collect();
         let context = ApplyContext { now: now(), heads: &self.heads, correlation_ids: &correlation_ids };
-        Ok(apply(transaction, &self.effects, &context).await?)
+        Ok(apply(transaction, &self.effects, &context, ready(Ok(()))).await?)
     }
 
     /// Archive and outbox; where the next batch starts.

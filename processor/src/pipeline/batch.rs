@@ -9,6 +9,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use deadpool_postgres::Transaction;
 use fail::fail_point;
+use futures::join;
 use tokio::time::{Instant, timeout};
 
 use super::Shared;
@@ -105,20 +106,24 @@ async fn run(shared: &Shared, partition: i32, batch: Batch<'_>) -> Result<Attemp
         postgres::pool::limit_statements(&transaction, limit).await?;
     }
     let topic = &shared.topics.change_events;
-    if is(Mutant::PositionOutsideTransaction) {
+    let moved = async {
+        if !is(Mutant::PositionOutsideTransaction) {
+            return position::compare_and_set(&transaction, topic, partition, batch.from, batch.to).await;
+        }
         let mut own = shared.database.lease().await?;
         let transaction = own.transaction().await?;
         position::compare_and_set(&transaction, topic, partition, batch.from, batch.to).await?;
         transaction.commit().await?;
         own.give_back();
-    } else if !position::compare_and_set(&transaction, topic, partition, batch.from, batch.to).await? {
+        Ok(true)
+    };
+    let moment = Moment { now: Utc::now(), today: shared.today() };
+    let Some(decided) = decide(shared, &transaction, batch, moment, moved).await? else {
         shared.metrics.fenced_batches.inc();
         transaction.rollback().await?;
         lease.give_back();
         return Ok(Attempt::Fenced);
-    }
-    let moment = Moment { now: Utc::now(), today: shared.today() };
-    let decided = decide(shared, &transaction, batch, moment).await?;
+    };
     if is(Mutant::SequenceWithoutLock) || is(Mutant::RowsWithoutLock) {
         tokio::time::sleep(MUTANT_GAP).await;
     }
@@ -152,19 +157,21 @@ struct DecidedBatch {
     heads: HashMap<i32, HistoryHead>,
 }
 
+/// `None` unless the position has `moved`, which is the transaction's first statement.
 async fn decide(
     shared: &Shared,
     transaction: &Transaction<'_>,
     batch: Batch<'_>,
     moment: Moment,
-) -> Result<DecidedBatch, Fault> {
+    moved: impl Future<Output = Result<bool, Fault>>,
+) -> Result<Option<DecidedBatch>, Fault> {
     if let Some(refusal) = batch.refused {
         let decisions = vec![batch::dead_lettered(refusal.letter.clone(), refusal.attempts)];
-        return Ok(DecidedBatch { decisions, ..DecidedBatch::default() });
+        return Ok(moved.await?.then(|| DecidedBatch { decisions, ..DecidedBatch::default() }));
     }
     let loading = Instant::now();
     let inputs: Vec<&Input> = batch.events.iter().map(|event| &event.decoded.input).collect();
-    let state = load(transaction, &inputs).await?;
+    let Some(state) = load(transaction, &inputs, moved).await? else { return Ok(None) };
     let mut loaded = loading.elapsed();
 
     let deciding = Instant::now();
@@ -172,34 +179,47 @@ async fn decide(
     shared.metrics.spent(Stage::Decide, deciding.elapsed());
 
     let loading = Instant::now();
-    let heads = postgres::load::history_heads(transaction, &decided.changed_services()).await?;
-    let pending = postgres::load::pending_changes(transaction, &decided.synchronised_services()).await?;
+    let (changed, synchronised) = (decided.changed_services(), decided.synchronised_services());
+    let (heads, pending) = postgres::load::heads_and_pending(transaction, &changed, &synchronised).await?;
     loaded += loading.elapsed();
     shared.metrics.spent(Stage::Load, loaded);
     let (decisions, effects) = batch::finish(decided, &heads, pending);
-    Ok(DecidedBatch { decisions, effects, heads })
+    Ok(Some(DecidedBatch { decisions, effects, heads }))
 }
 
-/// What DoS holds of the batch's organisations, locked in the order that every lane keeps.
-pub async fn load(transaction: &Transaction<'_>, inputs: &[&Input]) -> Result<DosState, Fault> {
+/// What DoS holds of the batch's organisations, locked in the order that every lane keeps; `None` unless the position has
+/// `moved`. That and the locks are one round trip: a lane that is not where it thought has locked for nothing and lets go.
+pub async fn load(
+    transaction: &Transaction<'_>,
+    inputs: &[&Input],
+    moved: impl Future<Output = Result<bool, Fault>>,
+) -> Result<Option<DosState>, Fault> {
     let codes: BTreeSet<OdsCode> =
         inputs.iter().filter_map(|input| input.body.event()).map(|event| event.ods_code).collect();
     if codes.is_empty() {
-        return Ok(DosState::default());
+        return Ok(moved.await?.then(DosState::default));
     }
     let codes: Vec<OdsCode> = codes.into_iter().collect();
-    let mut state = DosState {
-        sequences: postgres::load::lock_sequences(transaction, &codes).await?,
-        services: postgres::services::services(transaction, &codes).await?,
-        locations: HashMap::new(),
-        z_code_pairs: postgres::load::z_code_pairs(transaction).await?,
-    };
+    postgres::load::prepare_first(transaction).await?;
+    let (moved, sequences, candidates, z_code_pairs) = join!(
+        moved,
+        postgres::load::lock_sequences(transaction, &codes),
+        postgres::services::candidates(transaction, &codes),
+        postgres::load::z_code_pairs(transaction),
+    );
+    if !moved? {
+        return Ok(None);
+    }
+    // The first failure in the order of sending.
+    let (sequences, candidates, z_code_pairs) = (sequences?, candidates?, z_code_pairs?);
+    let services = postgres::services::complete(transaction, candidates).await?;
+    let mut state = DosState { sequences, services, locations: HashMap::new(), z_code_pairs };
     let postcodes = batch::postcodes_to_look_up(inputs, &state);
     if !postcodes.is_empty() {
         let spellings: Vec<String> = postcodes.iter().flat_map(|postcode| postcode::spellings(postcode)).collect();
         state.locations = postgres::load::locations(transaction, &spellings).await?;
     }
-    Ok(state)
+    Ok(Some(state))
 }
 
 /// Writes what was decided; `None` when that is too much for one transaction.
@@ -223,14 +243,20 @@ async fn write(
     let correlation_ids: Vec<&str> =
         batch.events.iter().map(|event| event.decoded.input.correlation_id.as_str()).collect();
     let context = ApplyContext { now, heads: &decided.heads, correlation_ids: &correlation_ids };
-    postgres::apply::apply(transaction, &decided.effects, &context).await?;
     let topic = &shared.topics.change_events;
     let archived: Vec<_> = batch.events.iter().filter_map(archived).collect();
-    archive::insert(transaction, topic, &archived).await?;
     let events = i32::try_from(batch.events.len()).unwrap_or(i32::MAX);
-    if !batch.is_published && !is(Mutant::OutboxSkipped) {
-        outbox::insert(transaction, topic, partition, (batch.from, batch.to), events, &payload).await?;
-    }
+    let to_outbox = async {
+        if batch.is_published || is(Mutant::OutboxSkipped) {
+            return Ok(());
+        }
+        outbox::insert(transaction, topic, partition, (batch.from, batch.to), events, &payload).await
+    };
+    let beside = async {
+        let (archived, kept) = join!(archive::insert(transaction, topic, &archived), to_outbox);
+        archived.and(kept)
+    };
+    postgres::apply::apply(transaction, &decided.effects, &context, beside).await?;
     shared.metrics.spent(Stage::Apply, writing.elapsed());
     let (start, end, events, bytes) = (batch.from, batch.to, batch.events.len(), payload.len());
     Ok(Some(OutboxSpan { start, end, events, bytes, records: Arc::new(output) }))

@@ -1,5 +1,5 @@
-//! What a batch changes in DoS: a fixed number of statements in two round trips, whatever the batch's size. Statements that
-//! have nothing to do are left out.
+//! What a batch changes in DoS: a fixed number of statements in at most two round trips, whatever the batch's size. Statements
+//! that have nothing to do are left out.
 //!
 //! The rows are locked by the reads (`services`, `load`), and a service's children belong to who holds the service, so nothing
 //! here waits for another writer that keeps to the same order.
@@ -122,11 +122,17 @@ type DayKey = (i32, i32);
 type DateKey = (i32, NaiveDate);
 
 /// Writes the effects. Everything is prepared before anything is sent, so the joined statements arrive in the order in which
-/// they stand here: alien histories are kept before they are replaced, old rows go before new ones come.
-pub async fn apply(tx: &Transaction<'_>, effects: &Effects, context: &ApplyContext<'_>) -> Result<()> {
+/// they stand here: alien histories are kept before they are replaced, old rows go before new ones come. `beside` are statements
+/// on other tables, sent with the first of these.
+pub async fn apply(
+    tx: &Transaction<'_>,
+    effects: &Effects,
+    context: &ApplyContext<'_>,
+    beside: impl Future<Output = Result<()>>,
+) -> Result<()> {
     let statements = Statements::prepare(tx).await?;
     // Boxed: so many futures side by side are too large for the caller's own.
-    Box::pin(write(tx, &statements, effects, context)).await
+    Box::pin(write(tx, &statements, effects, context, beside)).await
 }
 
 async fn write(
@@ -134,6 +140,7 @@ async fn write(
     statements: &Statements,
     effects: &Effects,
     context: &ApplyContext<'_>,
+    beside: impl Future<Output = Result<()>>,
 ) -> Result<()> {
     let writes = &effects.services;
     let (
@@ -150,6 +157,7 @@ async fn write(
         mails,
         days,
         dates,
+        beside,
     ) = join!(
         keep_histories(tx, statements, &effects.alien_histories, context.now),
         update_histories(tx, statements, &effects.histories, context.heads),
@@ -164,9 +172,11 @@ async fn write(
         mail_queue::insert(tx, &statements.mails, &effects.mails, context.correlation_ids, context.now),
         insert_days(tx, statements, writes),
         insert_dates(tx, statements, writes),
+        beside,
     );
     in_order([kept, updated, inserted, services, days_gone, dates_gone, codes_gone, codes, changes, sequences, mails])?;
     let (days, dates) = (days?, dates?);
+    beside?;
     let (day_times, date_times) =
         join!(insert_day_times(tx, statements, writes, &days), insert_date_times(tx, statements, writes, &dates));
     in_order([day_times, date_times])

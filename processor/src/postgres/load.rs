@@ -8,7 +8,7 @@ use futures::join;
 use tokio_postgres::Row;
 
 use super::{
-    Result,
+    Result, position, services,
     statement::{Params, prepare, query},
 };
 use crate::{
@@ -36,6 +36,13 @@ const MAKE_SEQUENCES: &str = "INSERT INTO dos_integration.accepted_sequence AS a
     SELECT w.code, 0 FROM unnest($1::text[]) AS w(code) ON CONFLICT (ods_code) DO NOTHING";
 const SEQUENCES: &str =
     "SELECT ods_code, sequence_number FROM dos_integration.accepted_sequence WHERE ods_code = ANY($1)";
+
+/// Prepares what a batch begins with: joined, these statements then reach the server in the order in which they are written,
+/// in one round trip.
+pub async fn prepare_first(tx: &Transaction<'_>) -> Result<()> {
+    let texts = [position::COMPARE_AND_SET, LOCK_SEQUENCES, SEQUENCES, services::CANDIDATES, Z_CODE_PAIRS];
+    prepare(tx, texts).await.map(drop)
+}
 
 /// Locks the codes' sequence rows until the transaction ends and gives the largest accepted numbers (rule 1.4).
 pub async fn lock_sequences(tx: &Transaction<'_>, codes: &[OdsCode]) -> Result<HashMap<OdsCode, i64>> {
@@ -114,6 +121,18 @@ const HISTORY_HEADS: &str = "SELECT h.serviceid,
             WHEN get_byte(convert_to(h.history, getdatabaseencoding()), octet_length(h.history) - 1) = ascii('}') THEN '}'
             ELSE right(rtrim(h.history, $2), 1) END
     FROM servicehistories AS h WHERE h.serviceid = ANY($1) ORDER BY h.serviceid FOR UPDATE OF h";
+
+/// [`history_heads`] of the services that change and [`pending_changes`] of those that are in step, in one round trip.
+pub async fn heads_and_pending(
+    tx: &Transaction<'_>,
+    changed: &[i32],
+    synchronised: &[i32],
+) -> Result<(HashMap<i32, HistoryHead>, Vec<PendingChange>)> {
+    prepare(tx, [HISTORY_HEADS, PENDING_CHANGES]).await?;
+    let (heads, pending) = join!(history_heads(tx, changed), pending_changes(tx, synchronised));
+    // The first failure in the order of sending.
+    Ok((heads?, pending?))
+}
 
 /// Locks the histories and gives what is needed to go on with them (rule 7.1); a service without a row is absent.
 pub async fn history_heads(tx: &Transaction<'_>, service_ids: &[i32]) -> Result<HashMap<i32, HistoryHead>> {

@@ -26,7 +26,8 @@ const READ: &str = "SELECT partition, position, start, halted_reason FROM dos_in
     WHERE topic = $1 AND partition = ANY($2)";
 const INSERT_START: &str = "INSERT INTO dos_integration.consumer_position (topic, partition, position, start)
     VALUES ($1, $2, $3, $3) ON CONFLICT (topic, partition) DO NOTHING";
-const COMPARE_AND_SET: &str = "UPDATE dos_integration.consumer_position SET position = $4, updated_at = now()
+pub(super) const COMPARE_AND_SET: &str =
+    "UPDATE dos_integration.consumer_position SET position = $4, updated_at = now()
     WHERE topic = $1 AND partition = $2 AND position = $3 AND halted_reason IS NULL";
 /// Of [`Mutant::CompareAndSetLeftOut`].
 const SET: &str = "UPDATE dos_integration.consumer_position SET position = $3 WHERE topic = $1 AND partition = $2";

@@ -28,7 +28,7 @@ use crate::{
 /// The prefix search is a range in the column's own collation with a recheck (`LIKE` could not use the plain index). It stands
 /// in a subquery of its own for each code (`OFFSET 0`), because the planner takes a join on a range for a ninth of the table.
 /// `+ 0` keeps it from the indexes on type and status, which find half of the table but look narrow without statistics.
-const CANDIDATES: &str =
+pub(super) const CANDIDATES: &str =
     "SELECT k.code, s.id, s.uid, s.name, s.odscode, s.typeid, s.statusid, s.parentid, s.address, s.town,
         s.postcode, s.easting, s.northing, s.latitude, s.longitude, s.publicphone, s.web
     FROM (
@@ -68,9 +68,14 @@ const Z_CODES: &str = "SELECT g.serviceid, g.sgid, g.sdid
 
 /// Locks and reads the candidates of these codes (distinct), each list in id order. A code without any is absent.
 pub async fn services(tx: &Transaction<'_>, codes: &[OdsCode]) -> Result<HashMap<OdsCode, Vec<Service>>> {
+    complete(tx, candidates(tx, codes).await?).await
+}
+
+/// The first half of [`services`]: locks the candidates and reads their own columns.
+pub async fn candidates(tx: &Transaction<'_>, codes: &[OdsCode]) -> Result<Vec<Candidate>> {
     let distinct: BTreeSet<OdsCode> = codes.iter().copied().collect();
     if distinct.is_empty() {
-        return Ok(HashMap::new());
+        return Ok(Vec::new());
     }
     let texts: Vec<&str> = distinct.iter().map(OdsCode::as_str).collect();
     let candidates =
@@ -83,18 +88,12 @@ pub async fn services(tx: &Transaction<'_>, codes: &[OdsCode]) -> Result<HashMap
             found.push(Candidate { code: *code, parent_id: row.try_get(7)?, service: bare_service(row)? });
         }
     }
-    if !found.is_empty() {
-        complete(tx, &mut found).await?;
-    }
-    let mut services = HashMap::<OdsCode, Vec<Service>>::with_capacity(distinct.len());
-    for candidate in found {
-        services.entry(candidate.code).or_default().push(candidate.service);
-    }
-    Ok(services)
+    Ok(found)
 }
 
-/// A service on its way: its own columns are read, the rest follows.
-struct Candidate {
+/// A service on its way: locked, its own columns are read, the rest follows.
+#[derive(Debug)]
+pub struct Candidate {
     code: OdsCode,
     parent_id: Option<i32>,
     service: Service,
@@ -126,8 +125,11 @@ fn bare_service(row: &Row) -> Result<Service> {
     })
 }
 
-/// Reads what hangs on the locked services, in one round trip.
-async fn complete(tx: &Transaction<'_>, found: &mut [Candidate]) -> Result<()> {
+/// The second half of [`services`]: reads what hangs on the locked services, in one round trip.
+pub async fn complete(tx: &Transaction<'_>, mut found: Vec<Candidate>) -> Result<HashMap<OdsCode, Vec<Service>>> {
+    if found.is_empty() {
+        return Ok(HashMap::new());
+    }
     let ids: Vec<i32> = found.iter().map(|candidate| candidate.service.id).collect();
     let types = distinct(found.iter().map(|candidate| candidate.service.type_id));
     let statuses = distinct(found.iter().map(|candidate| candidate.service.status_id));
@@ -144,7 +146,7 @@ async fn complete(tx: &Transaction<'_>, found: &mut [Candidate]) -> Result<()> {
     );
     // The first failure in the order of sending: those after it only say that the transaction has failed (25P02).
     let (types, statuses, regions, days, dates, z_codes) = (types?, statuses?, regions?, days?, dates?, z_codes?);
-    for candidate in found.iter_mut() {
+    for candidate in &mut found {
         let service = &mut candidate.service;
         service.type_name = types.get(&service.type_id).cloned().unwrap_or_default();
         service.status_name = statuses.get(&service.status_id).cloned().unwrap_or_default();
@@ -160,7 +162,11 @@ async fn complete(tx: &Transaction<'_>, found: &mut [Candidate]) -> Result<()> {
             service.z_codes.insert(ZCode { sgid: row.try_get(1)?, sdid: row.try_get(2)? });
         }
     }
-    Ok(())
+    let mut services = HashMap::<OdsCode, Vec<Service>>::new();
+    for candidate in found {
+        services.entry(candidate.code).or_default().push(candidate.service);
+    }
+    Ok(services)
 }
 
 fn distinct(ids: impl Iterator<Item = i32>) -> Vec<i32> {

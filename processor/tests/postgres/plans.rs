@@ -1,7 +1,7 @@
 //! Every statement of a batch reads the rows it needs and no others: on a database that was never analysed, with plans made
 //! while the tables were empty, with generic plans, for batches of 1 and of 500, among 60,000 services.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::BTreeMap, future::ready, time::Instant};
 
 use chrono::NaiveDate;
 use dosi::{
@@ -142,7 +142,9 @@ async fn batch(tx: &Transaction<'_>, codes: &[OdsCode], from: i64) -> usize {
     let pending = pending_changes(tx, &ids).await.unwrap();
     let known: Vec<i32> = ids.iter().copied().filter(|id| heads.contains_key(id)).collect();
     let effects = effects_of(codes, &found, &pending, &known);
-    apply(tx, &effects, &ApplyContext { now: now(), heads: &heads, correlation_ids: &["c"] }).await.unwrap();
+    apply(tx, &effects, &ApplyContext { now: now(), heads: &heads, correlation_ids: &["c"] }, ready(Ok(())))
+        .await
+        .unwrap();
     let row = |(offset, code): (i64, &OdsCode)| ArchiveRow {
         ods_code: "F0001",
         sequence_number: Some(offset),

@@ -1,6 +1,9 @@
 //! What is loaded, what is written, and that the one is the other.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    future::ready,
+};
 
 use chrono::NaiveDate;
 use dosi::{
@@ -139,7 +142,7 @@ async fn what_is_written_is_what_is_read() {
     let effects = Effects { services: vec![one, two], ..Effects::default() };
     let mut client = database.client().await;
     let tx = begin(&mut client).await;
-    apply(&tx, &effects, &context(&HashMap::new(), &[])).await.unwrap();
+    apply(&tx, &effects, &context(&HashMap::new(), &[]), ready(Ok(()))).await.unwrap();
     tx.commit().await.unwrap();
 
     (expected[1].status_id, expected[1].status_name) = (1, "active".to_owned());
@@ -184,7 +187,7 @@ async fn the_first_refusal_is_the_one_that_is_told() {
     let mut client = database.client().await;
     for _ in 0..100 {
         let tx = begin(&mut client).await;
-        let fault = apply(&tx, &effects, &context(&HashMap::new(), &[])).await.unwrap_err();
+        let fault = apply(&tx, &effects, &context(&HashMap::new(), &[]), ready(Ok(()))).await.unwrap_err();
         assert!(matches!(&fault, Fault::Content { sqlstate, .. } if sqlstate == "22001"), "{fault}");
         tx.rollback().await.unwrap();
     }
@@ -225,7 +228,7 @@ async fn histories_are_put_in_front() {
     let fresh = [3, 4, 5, 6].map(|id| history(id, HistoryBase::Fresh));
     let histories = object.into_iter().chain(fresh).collect();
     let effects = Effects { histories, alien_histories: vec![4], ..Effects::default() };
-    apply(&tx, &effects, &context(&heads, &[])).await.unwrap();
+    apply(&tx, &effects, &context(&heads, &[]), ready(Ok(()))).await.unwrap();
     let new = "\"9\": {\"é\": 1}";
     let rows = tx.query("SELECT history FROM servicehistories ORDER BY serviceid", &[]).await.unwrap();
     let texts: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
@@ -239,7 +242,7 @@ async fn histories_are_put_in_front() {
 
     let tx = begin(&mut client).await;
     let effects = Effects { histories: vec![history(6, HistoryBase::Fresh)], ..Effects::default() };
-    let fault = apply(&tx, &effects, &context(&HashMap::new(), &[])).await.unwrap_err();
+    let fault = apply(&tx, &effects, &context(&HashMap::new(), &[]), ready(Ok(()))).await.unwrap_err();
     assert!(matches!(fault, Fault::Contention { .. }), "a row that came meanwhile is read first: {fault}");
     drop(tx);
     drop(client);
@@ -271,7 +274,7 @@ async fn pending_changes_are_rejected_and_mailed() {
         mails: vec![Mail { input: 1, change_id, creator, service_uid, service_name, changes }],
         ..Effects::default()
     };
-    apply(&tx, &effects, &context(&HashMap::new(), &["x", "y"])).await.unwrap();
+    apply(&tx, &effects, &context(&HashMap::new(), &["x", "y"]), ready(Ok(()))).await.unwrap();
     assert_eq!(lock_sequences(&tx, &[code("FA002")]).await.unwrap()[&code("FA002")], 12);
     tx.commit().await.unwrap();
     let rejected = "SELECT string_agg(concat_ws(' ', id, modifiersname, modifiedtimestamp), ',') FROM changes
