@@ -31,6 +31,9 @@ use super::{partitions::Partitions, records, refusals};
 
 /// A poll's longest wait: also the longest that a command from a lane waits.
 const POLL: Duration = Duration::from_millis(10);
+/// The same once nothing has come for a while. A record ends a wait of any length, and commands follow records.
+const IDLE_POLL: Duration = Duration::from_millis(50);
+const IDLE_AFTER: Duration = Duration::from_secs(1);
 /// An end of partition must stay quiet this long before the position moves past markers.
 const QUIET: Duration = Duration::from_secs(5);
 /// A seek that does not answer is tried again.
@@ -139,7 +142,8 @@ pub fn start(
     thread::Builder::new()
         .name("consumer".into())
         .spawn(move || {
-            Loop { consumer, commands: receiver, begins: Vec::new(), full: HashSet::new(), telling: None }.run();
+            let (begins, full) = (Vec::new(), HashSet::new());
+            Loop { consumer, commands: receiver, begins, full, telling: None, active_at: Instant::now() }.run();
             // Nobody may be waiting.
             let _ = ended.send(());
         })
@@ -154,6 +158,8 @@ struct Loop {
     begins: Vec<Begin>,
     full: HashSet<i32>,
     telling: Option<Telling>,
+    /// When something was last there to be done.
+    active_at: Instant,
 }
 
 impl Loop {
@@ -161,6 +167,7 @@ impl Loop {
         let consumer = Arc::clone(&self.consumer);
         loop {
             while let Ok(command) = self.commands.try_recv() {
+                self.active_at = Instant::now();
                 match command {
                     Command::Begin(begin) => {
                         self.begins.retain(|earlier| earlier.partition != begin.partition);
@@ -174,13 +181,22 @@ impl Loop {
             }
             self.try_begins();
             self.resume_roomy();
-            match consumer.poll(POLL) {
-                None => self.tell_ends(),
-                Some(Ok(message)) => self.deliver(&message),
-                Some(Err(KafkaError::PartitionEOF(partition))) => self.end(partition),
-                Some(Err(error)) => self.error(&error),
+            let Some(polled) = consumer.poll(self.longest_wait()) else {
+                self.tell_ends();
+                continue;
+            };
+            self.active_at = Instant::now();
+            match polled {
+                Ok(message) => self.deliver(&message),
+                Err(KafkaError::PartitionEOF(partition)) => self.end(partition),
+                Err(error) => self.error(&error),
             }
         }
+    }
+
+    fn longest_wait(&self) -> Duration {
+        let waits = !self.begins.is_empty() || !self.full.is_empty() || self.telling.is_some();
+        if waits || self.active_at.elapsed() < IDLE_AFTER { POLL } else { IDLE_POLL }
     }
 
     fn context(&self) -> &Context {

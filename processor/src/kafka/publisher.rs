@@ -83,9 +83,13 @@ impl ProducerContext for Context {
 }
 
 /// Opens a producer and ends whatever a predecessor with the same id left open. Blocks.
-pub fn open(config: &ClientConfig) -> KafkaResult<TransactionalProducer> {
+pub fn open(config: &ClientConfig, topics: &OutputTopics) -> KafkaResult<TransactionalProducer> {
+    let deadline = Instant::now() + OPEN_TIMEOUT;
     let producer: TransactionalProducer = config.create_with_context(Context)?;
-    producer.init_transactions(OPEN_TIMEOUT)?;
+    // librdkafka asks for the coordinator at once, and again half a second later if no broker was connected yet. A broker that
+    // answers is; if none does, what follows says so.
+    let _ = producer.client().fetch_metadata(Some(&topics.audit), OPEN_TIMEOUT / 2);
+    producer.init_transactions(left(deadline))?;
     Ok(producer)
 }
 

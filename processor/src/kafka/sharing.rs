@@ -19,6 +19,8 @@ use super::{consumer::ConsumerHandle, group::assigned_partitions};
 
 /// Between looks; two in a row must agree, as a group may be seen between the two steps.
 const LOOK: Duration = Duration::from_secs(5);
+/// The longest between them when joining anew was no help, time and again: it stirs up every member.
+const LOOK_MAX: Duration = Duration::from_secs(80);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// The broker calls a static member by its name, a minus and a UUID.
 const ID_SUFFIX: usize = 37;
@@ -41,12 +43,18 @@ struct Member {
 /// Joins the group anew when partitions belong to nobody and this member is the one to do so. Never ends.
 pub async fn watch(consumer: ConsumerHandle, own: Membership) {
     let mut seen = BTreeSet::new();
+    let mut between = LOOK;
     loop {
-        sleep(LOOK).await;
+        sleep(between).await;
         let (handle, asked) = (consumer.clone(), own.clone());
         let found = spawn_blocking(move || look(&handle, &asked)).await;
         let unowned = match found {
-            Ok(Ok(unowned)) => unowned,
+            Ok(Ok(unowned)) => {
+                if unowned.is_empty() {
+                    between = LOOK;
+                }
+                unowned
+            }
             Ok(Err(error)) => {
                 tracing::debug!(%error, "the group's members are not known");
                 BTreeSet::new()
@@ -61,6 +69,7 @@ pub async fn watch(consumer: ConsumerHandle, own: Membership) {
         tracing::warn!(partitions = ?unowned, "partitions belong to nobody in a stable group: joining it anew");
         consumer.rejoin();
         seen.clear();
+        between = (between * 2).min(LOOK_MAX);
     }
 }
 
