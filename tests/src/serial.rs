@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use anyhow::{Context, Result};
 use chrono::NaiveDate;
 use dosi::domain::audit::Report;
-use dosi::domain::batch::{DosState, Effects, EventDecision, Mail};
+use dosi::domain::batch::{DeadLetter, DosState, Effects, EventDecision, Mail, dead_lettered};
 use dosi::wire::change_event::{Decoded, decode};
 use dosi::wire::record::InputRecord;
 use serde_json::{Value, json};
@@ -65,6 +65,26 @@ pub struct Decision {
     pub decoded: Decoded,
 }
 
+impl Decision {
+    /// A record that the database refuses at the first try (rule 9.2).
+    pub fn refused(record: &topics::Record, letter: DeadLetter) -> Self {
+        Self::of(&dead_lettered(letter, 1), decoded(record))
+    }
+
+    fn of(decision: &EventDecision, decoded: Decoded) -> Self {
+        Self {
+            reports: decision.reports.iter().map(report_words).collect(),
+            dead_letter: decision.dead_letter.as_ref().map(|letter| letter.reason.clone()),
+            decoded,
+        }
+    }
+}
+
+fn decoded(record: &topics::Record) -> Decoded {
+    let record = input(record);
+    decode(&record, Ok(record.value.as_deref().unwrap_or_default()))
+}
+
 /// The part of DoS that one ODS code's events can see, as they change it.
 #[derive(Clone, Debug)]
 pub struct Organisation {
@@ -90,15 +110,9 @@ impl Organisation {
 
     /// The next record of this code.
     pub fn apply(&mut self, record: &topics::Record) -> Decision {
-        let record = input(record);
-        let value = record.value.as_deref().unwrap_or_default();
-        let decoded = decode(&record, Ok(value));
+        let decoded = decoded(record);
         let decision = self.dos.batch(std::slice::from_ref(&decoded.input)).remove(0);
-        Decision {
-            reports: decision.reports.iter().map(report_words).collect(),
-            dead_letter: decision.dead_letter.map(|letter| letter.reason),
-            decoded,
-        }
+        Decision::of(&decision, decoded)
     }
 
     /// What the database would read for a record, for [`Self::decide`].

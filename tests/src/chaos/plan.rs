@@ -72,7 +72,7 @@ const KINDS: [Row; 31] = [
     row(Kind::KilledAndRestarted, "kill -9, started again at once", 14, (0, 2_000), &[Resource::Instances]),
     row(Kind::KilledAndLeft, "kill -9, the others take over", 5, (9_000, 14_000), &[Resource::Instances]),
     row(Kind::Terminated, "SIGTERM, started again", 5, (0, 4_000), &[Resource::Instances]),
-    row(Kind::Paused, "SIGSTOP for longer than the session", 3, (7_000, 12_000), &[Resource::Instances]),
+    row(Kind::Paused, "SIGSTOP for longer than the session", 5, (7_000, 12_000), &[Resource::Instances]),
     row(
         Kind::PausedInTransaction,
         "SIGSTOP inside a database transaction",
@@ -80,7 +80,7 @@ const KINDS: [Row; 31] = [
         (7_000, 12_000),
         &[Resource::Instances, Resource::Rows],
     ),
-    row(Kind::Added, "instance added and taken away", 4, (500, 8_000), &[Resource::Instances]),
+    row(Kind::Added, "instance added and taken away", 5, (500, 8_000), &[Resource::Instances]),
     row(Kind::ClockStepped, "wall clock stepped for dosi", 2, (3_000, 8_000), &[Resource::Instances]),
     row(Kind::DatabaseStoppedFast, "PostgreSQL stopped fast", 3, (200, 4_000), &[Resource::Database]),
     row(Kind::DatabaseStoppedImmediately, "PostgreSQL stopped immediately", 4, (200, 4_000), &[Resource::Database]),

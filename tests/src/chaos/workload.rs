@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use dosi::domain::batch::DeadLetter;
 use futures::stream::{FuturesUnordered, StreamExt};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -32,6 +33,10 @@ const SPLIT_EVENTS: u32 = 8;
 /// Correlation ids of events that must be dead-lettered begin with this.
 pub const POISON: &str = "poison";
 const FLUSH_WITHIN: Duration = Duration::from_secs(120);
+/// What dosi knows nothing of until the database refuses it.
+pub const LIMIT_SEQUENCES: &str = "ALTER TABLE dos_integration.accepted_sequence
+    ADD CONSTRAINT below_the_limit CHECK (sequence_number < 1000000000)";
+const SEQUENCE_LIMIT: i64 = 1_000_000_000;
 
 /// What makes the events.
 #[derive(Debug)]
@@ -121,9 +126,13 @@ impl Workload {
     fn poison(&mut self) -> Record {
         let organisation = self.rng.random_range(0..ORGANISATIONS) as usize;
         let mut event = self.sound(organisation);
+        let kind = self.rng.random_range(0..12);
+        if kind > 8 {
+            let sequence = self.sequences[organisation] + SEQUENCE_LIMIT;
+            return self.record_of(POISON, &event, &sequence.to_string());
+        }
         self.sequences[organisation] += 1;
         let sequence = self.sequences[organisation].to_string();
-        let kind = self.rng.random_range(0..9);
         match kind {
             0 => event["Contacts"][0]["ContactValue"] = json!("01632\u{0}960"),
             1 => {
@@ -162,7 +171,10 @@ impl Workload {
     }
 
     fn record(&self, event: &Value, sequence: &str) -> Record {
-        let kind = if is_refused(event) { POISON } else { "event" };
+        self.record_of(if is_refused(event) { POISON } else { "event" }, event, sequence)
+    }
+
+    fn record_of(&self, kind: &str, event: &Value, sequence: &str) -> Record {
         let headers = [("sequence-number", sequence.to_owned()), ("correlation-id", format!("{kind}-{}", self.number))];
         Record {
             partition: None,
@@ -182,6 +194,14 @@ fn is_refused(event: &Value) -> bool {
         || event["ODSCode"].as_str().is_some_and(|code| code.contains('%'))
         || long(&event["Address1"])
         || contacts.map(|contact| &contact["ContactValue"]).any(long)
+}
+
+/// What the database says of a record that it refuses (see [`LIMIT_SEQUENCES`]).
+pub fn refusal(record: &Record) -> Option<DeadLetter> {
+    let (_, number) = record.headers.iter().find(|(name, _)| name == "sequence-number")?;
+    let number: i64 = std::str::from_utf8(number).ok()?.parse().ok()?;
+    let detail = "table accepted_sequence, constraint below_the_limit".to_owned();
+    (number >= SEQUENCE_LIMIT).then(|| DeadLetter { reason: "23514".to_owned(), detail })
 }
 
 /// One that the next event of the service rejects.

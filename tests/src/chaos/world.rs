@@ -74,6 +74,7 @@ impl World {
             .with("DOSI_TODAY", TODAY)
             .with("DOSI_TOPIC_PARTITIONS", &PARTITIONS.to_string());
         dosi.set_up()?;
+        runtime.block_on(dos.client().batch_execute(workload::LIMIT_SEQUENCES))?;
         if parts.small_disk.is_some() {
             let table = "dos_integration.change_event_archive";
             let moved = format!("ALTER TABLE {table} SET TABLESPACE {TABLESPACE}");

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::histories::{check_other_writer, new_entries};
 use super::orders::{Ending, Orders, all_reports};
 use super::published::Audit;
-use super::{Columns, Evidence, Expected, Place, Sorted, place, produced, short, sorted};
+use super::{Columns, Evidence, Expected, Place, Sorted, decide, place, produced, short, sorted};
 use crate::audit::Record;
 use crate::chaos::other_writer::Write;
 use crate::golden_form::Service;
@@ -106,7 +106,7 @@ impl Code<'_> {
             return self.check_orders(organisation, expected, beside, findings);
         }
         for event in self.events.values().flatten() {
-            let decision = organisation.apply(&produced(event)?);
+            let decision = decide(&mut organisation, &produced(event)?);
             expect(expected, place(event), &decision);
         }
         compare_rows(&organisation, self.rows, findings)?;

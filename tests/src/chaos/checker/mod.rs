@@ -25,6 +25,7 @@ use anyhow::{Context, Result};
 use dosi::domain::ods_code::OdsCode;
 use serde_json::Value;
 
+use super::workload::refusal;
 use crate::audit::Record;
 use crate::serial::{Decision, Organisation};
 use crate::topics;
@@ -84,7 +85,7 @@ fn sorted(evidence: &Evidence) -> Result<Sorted<'_>> {
     let mut nothing = Organisation::new(&[], &BTreeMap::new().into_iter().collect(), [], evidence.before.today);
     let mut sorted = Sorted { of_codes: BTreeMap::new(), refused: Vec::new() };
     for input in &evidence.inputs {
-        let decision = nothing.apply(&produced(input)?);
+        let decision = decide(&mut nothing, &produced(input)?);
         match decision.decoded.input.body.event().map(|event| event.ods_code) {
             Some(code) => {
                 let partitions = sorted.of_codes.entry(name(code)).or_default();
@@ -94,6 +95,14 @@ fn sorted(evidence: &Evidence) -> Result<Sorted<'_>> {
         }
     }
     Ok(sorted)
+}
+
+/// The core's word, unless the database refuses the event.
+fn decide(organisation: &mut Organisation, record: &topics::Record) -> Decision {
+    match refusal(record) {
+        Some(letter) => Decision::refused(record, letter),
+        None => organisation.apply(record),
+    }
 }
 
 fn name(code: OdsCode) -> String {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::Result;
 use serde_json::Value;
 
-use super::{Place, place, produced};
+use super::{Place, decide, place, produced};
 use crate::audit::Record;
 use crate::serial::{Decision, Organisation};
 
@@ -51,7 +51,7 @@ impl<F: Fn(Place, &[Value]) -> bool> Orders<'_, F> {
         }
         for (partition, at, event) in next {
             let mut organisation = so_far.organisation.clone();
-            let decision = organisation.apply(&produced(event)?);
+            let decision = decide(&mut organisation, &produced(event)?);
             if !(self.may_be)(place(event), &decision.reports) {
                 continue;
             }

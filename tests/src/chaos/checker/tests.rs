@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::{Archived, Before, Columns, Evidence, check};
+use super::{Archived, Before, Columns, Evidence, check, decide};
 use crate::audit::Record;
 use crate::chaos::other_writer::{Certainty, Write};
 use crate::chaos::workload::{PARTITIONS, Workload};
@@ -80,7 +80,7 @@ impl<'a> Run<'a> {
             headers: headers.collect(),
             ..blank(TOPIC, partition, offset, json!(key))
         };
-        let decision = self.organisation(&key).apply(record);
+        let decision = decide(self.organisation(&key), record);
         self.publish(&input, &decision);
         if let Some(archived) = &decision.decoded.archive {
             self.archive.push(Archived {
