@@ -65,9 +65,14 @@ async fn process(
     stop: &mut StopSignals,
 ) -> Result<(), Failure> {
     let (fatal, mut failed) = watch::channel(None);
+    let asked = async {
+        stop.came().await;
+        // Before clients of librdkafka are dropped, which waits for their threads.
+        leave_within(LEAVE_TIMEOUT, 0, None);
+    };
     let shared = tokio::select! {
         shared = setup::setup(settings, metrics, readiness, fatal) => Arc::new(shared?),
-        () = stop.came() => return Ok(()),
+        () = asked => return Ok(()),
     };
     let work = start(settings, &shared)?;
     let ticker = tokio::spawn(tick(Arc::clone(&shared)));

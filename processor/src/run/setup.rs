@@ -14,7 +14,7 @@ use rdkafka::{
 use tokio::{
     sync::{Notify, Semaphore, watch},
     task::spawn_blocking,
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 use crate::{
@@ -46,6 +46,10 @@ const RECORD_BATCH_BYTES: usize = 512;
 const TOPIC_REFUSED: RDKafkaRespErr = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
 /// A question to the brokers waits this long before it is asked again.
 const BROKER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// All questions of one look together, each with its own time-out: a longer one means that those do not work, as they may when the
+/// wall clock is set back while librdkafka computes one.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Everything that lanes and publisher share, once all parts have answered.
 pub(super) async fn setup(
@@ -166,12 +170,20 @@ impl Watch<'_> {
             let (config, topics) = (config.clone(), settings.topics.clone());
             let names = [topics.change_events, topics.audit, topics.dead_letter];
             let exit_at_end = settings.exit_at_end;
-            let look = spawn_blocking(move || look(&config, &names, exit_at_end)).await;
-            let look = match look.map_err(|panic| Failure::Failed(panic.into()))? {
-                Ok(ends) => bytes_max(&admin, settings).await.map(|bytes_max| (ends, bytes_max)),
-                Err(look) => Err(look),
+            let looking = async {
+                let look = spawn_blocking(move || look(&config, &names, exit_at_end)).await;
+                match look.map_err(|panic| Failure::Failed(panic.into()))? {
+                    Ok(ends) => Ok(bytes_max(&admin, settings).await.map(|bytes_max| (ends, bytes_max))),
+                    Err(look) => Ok::<_, Failure>(Err(look)),
+                }
             };
-            match look {
+            let Ok(look) = timeout(LOOK_TIMEOUT, looking).await else {
+                let line = "the Kafka client hangs, its own time-outs with it: to be started anew";
+                // Dropping it would wait for its threads.
+                super::leave_within(Duration::ZERO, 1, Some(line.to_owned()));
+                return std::future::pending().await;
+            };
+            match look? {
                 Ok((ends, (audit_bytes_max, dead_letter_bytes_max))) => {
                     self.up(Dependency::Kafka);
                     return Ok(Brokers { ends, dead_letter_bytes_max, audit_bytes_max });
