@@ -86,18 +86,23 @@ async fn one_rate(england: &England, latency: &Latency, rate: f64) -> Result<Lat
     let instances = start(ground, &subject, latency.instances)?;
     let latencies = measure(&ground.addresses, &subject, &events, rate, warm_up).await?;
     for instance in instances {
-        // The commit's moment is taken before it is flushed: what comes on top.
-        let metrics = Metrics::parse(&instance.metrics()?);
-        let of = |name: &str, stage: &str| {
-            let values = metrics.by_label(&format!("dosi_stage_duration_seconds_{name}"), "stage");
-            values.into_iter().find(|(known, _)| known == stage).map_or(0.0, |(_, value)| value)
-        };
-        let commit = 1000.0 * of("sum", "commit") / of("count", "commit");
-        eprintln!("{rate} events/s: mean of a commit, flush included: {commit:.1} ms");
+        tell_stages(rate, &Metrics::parse(&instance.metrics()?));
         instance.stop("TERM")?;
     }
     subject.remove(ground).await?;
     Ok(latencies)
+}
+
+/// Means of what one instance did; the commit's moment is taken before it is flushed, so that comes on top of a latency.
+fn tell_stages(rate: f64, metrics: &Metrics) {
+    let batches = metrics.sum("dosi_batch_events_count");
+    let events = metrics.sum("dosi_batch_events_sum") / batches;
+    eprintln!("{rate} events/s: {batches} batches of {events:.1} events; mean time in ms of");
+    let counts = metrics.by_label("dosi_stage_duration_seconds_count", "stage");
+    for (stage, total) in metrics.by_label("dosi_stage_duration_seconds_sum", "stage") {
+        let count = counts.iter().find(|(known, _)| *known == stage).map_or(0.0, |(_, count)| *count);
+        eprintln!("  {stage:<8} {:6.1}  ({count} times)", 1000.0 * total / count);
+    }
 }
 
 /// Instances that have shared the partitions out among them.
