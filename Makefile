@@ -25,13 +25,13 @@ demo: install ## see dosi work on a made-up DoS (KEEP=1: leave it running)
 	$(call UNDER_STACK,release) --synced -- $(TARGET)/release/demo
 
 .PHONY: test
-# Three at once on two cores: tests of the whole program mostly wait, for time-outs of the parts they take away.
+# Four at once on two cores: tests of the whole program mostly wait, for time-outs of the parts they take away.
 test: install ## run all tests, on real parts
 	$(CARGO) build --locked --package dosi --features fault-injection
 	cp $(TARGET)/debug/dosi $(TARGET)/debug/dosi-fault-injection
 	$(CARGO) build --locked --workspace --bins
 	$(CARGO) test --locked --workspace --no-run
-	$(RUNNER) RUST_TEST_THREADS=3 $(call UNDER_STACK,debug) --searched -- $(CARGO) test --locked --workspace --no-fail-fast $(TESTS)
+	$(RUNNER) RUST_TEST_THREADS=4 $(call UNDER_STACK,debug) --searched -- $(CARGO) test --locked --workspace --no-fail-fast $(TESTS)
 ifeq ($(TESTS),)
 	$(CARGO) test --locked --package dosi --features fault-injection --test simulation every_defect
 	$(CARGO) build --locked --release --workspace --bins
