@@ -44,6 +44,11 @@ const POSITIONS_LOOK: Duration = Duration::from_secs(10);
 /// Processes until SIGTERM or SIGINT, or with `--exit-at-end` until the topic's end.
 pub async fn run(settings: RunSettings) -> Result<(), Failure> {
     let mut stop = StopSignals::listen()?;
+    let mut asked = StopSignals::listen()?;
+    tokio::spawn(async move {
+        asked.came().await;
+        leave_within(LEAVE_TIMEOUT, 0, None);
+    });
     if let Some(today) = settings.processing.today {
         tracing::warn!(%today, "DOSI_TODAY is set: this date is taken as today");
     }
@@ -65,14 +70,9 @@ async fn process(
     stop: &mut StopSignals,
 ) -> Result<(), Failure> {
     let (fatal, mut failed) = watch::channel(None);
-    let asked = async {
-        stop.came().await;
-        // Before clients of librdkafka are dropped, which waits for their threads.
-        leave_within(LEAVE_TIMEOUT, 0, None);
-    };
     let shared = tokio::select! {
         shared = setup::setup(settings, metrics, readiness, fatal) => Arc::new(shared?),
-        () = asked => return Ok(()),
+        () = stop.came() => return Ok(()),
     };
     let work = start(settings, &shared)?;
     let ticker = tokio::spawn(tick(Arc::clone(&shared)));
@@ -87,11 +87,10 @@ async fn process(
         () = at_end(&shared), if settings.exit_at_end => None,
         Ok(line) = failed.wait_for(Option::is_some) => line.clone(),
     };
-    let code = i32::from(line.is_some());
     if let Some(line) = &line {
         tracing::error!("{line}");
     }
-    leave_within(LEAVE_TIMEOUT, code, line.clone());
+    leave_within(LEAVE_TIMEOUT, i32::from(line.is_some()), line.clone());
     if is_asked {
         move_to_ends(&shared).await;
     }

@@ -31,7 +31,7 @@ use super::{partitions::Partitions, records, refusals};
 
 /// A poll's longest wait: also the longest that a command from a lane waits.
 const POLL: Duration = Duration::from_millis(10);
-/// The same once nothing has come for a while. A record ends a wait of any length, and commands follow records.
+/// The same once nothing has come for a while: a record ends a wait of any length, a command that comes then waits a little longer.
 const IDLE_POLL: Duration = Duration::from_millis(50);
 const IDLE_AFTER: Duration = Duration::from_secs(1);
 /// An end of partition must stay quiet this long before the position moves past markers.

@@ -22,6 +22,8 @@ use crate::wire::record::{OutputRecord, OutputTopic};
 
 /// The longest that opening a producer takes by its time-outs.
 pub const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Of it, how long a broker is waited for before anything is asked of it.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The longest that a transaction takes by its time-outs; the broker ends it after `transaction.timeout.ms`.
 pub const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(15);
 /// Between two looks whether the brokers have all that was sent.
@@ -88,7 +90,7 @@ pub fn open(config: &ClientConfig, topics: &OutputTopics) -> KafkaResult<Transac
     let producer: TransactionalProducer = config.create_with_context(Context)?;
     // librdkafka asks for the coordinator at once, and again half a second later if no broker was connected yet. A broker that
     // answers is; if none does, what follows says so.
-    let _ = producer.client().fetch_metadata(Some(&topics.audit), OPEN_TIMEOUT / 2);
+    let _ = producer.client().fetch_metadata(Some(&topics.audit), CONNECT_TIMEOUT);
     producer.init_transactions(left(deadline))?;
     Ok(producer)
 }

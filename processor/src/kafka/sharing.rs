@@ -45,11 +45,11 @@ pub async fn watch(consumer: ConsumerHandle, own: Membership) {
     let mut seen = BTreeSet::new();
     let mut between = LOOK;
     loop {
-        sleep(between).await;
+        sleep(if seen.is_empty() { between } else { LOOK }).await;
         let (handle, asked) = (consumer.clone(), own.clone());
         let found = spawn_blocking(move || look(&handle, &asked)).await;
         let unowned = match found {
-            Ok(Ok(unowned)) => {
+            Ok(Ok(Some(unowned))) => {
                 if unowned.is_empty() {
                     between = LOOK;
                 }
@@ -59,8 +59,8 @@ pub async fn watch(consumer: ConsumerHandle, own: Membership) {
                 tracing::debug!(%error, "the group's members are not known");
                 BTreeSet::new()
             }
-            // A panic there was logged.
-            Err(_) => BTreeSet::new(),
+            // A panic was logged.
+            Ok(Ok(None)) | Err(_) => BTreeSet::new(),
         };
         if unowned.is_empty() || unowned != seen {
             seen = unowned;
@@ -73,21 +73,21 @@ pub async fn watch(consumer: ConsumerHandle, own: Membership) {
     }
 }
 
-/// The partitions that belong to nobody, if it is for this member to see to them.
-fn look(consumer: &ConsumerHandle, own: &Membership) -> KafkaResult<BTreeSet<i32>> {
+/// The partitions that belong to nobody; `None` when the group is not stable, or it is not for this member to see to them.
+fn look(consumer: &ConsumerHandle, own: &Membership) -> KafkaResult<Option<BTreeSet<i32>>> {
     let consumer = consumer.consumer();
     let groups = consumer.fetch_group_list(Some(&own.group_id), ANSWER_TIMEOUT)?;
     let stable = groups.groups().iter().find(|group| group.name() == own.group_id && group.state() == "Stable");
-    let Some(group) = stable else { return Ok(BTreeSet::new()) };
+    let Some(group) = stable else { return Ok(None) };
     let members: Vec<Member> = group.members().iter().map(|member| read(member, &own.topic)).collect();
     if !is_chosen(&members, &own.instance_id) {
-        return Ok(BTreeSet::new());
+        return Ok(None);
     }
     let metadata = consumer.fetch_metadata(Some(&own.topic), ANSWER_TIMEOUT)?;
     let unknown = KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition);
     let topic = metadata.topics().first().ok_or(unknown)?;
     let partitions = topic.partitions().iter().map(rdkafka::metadata::MetadataPartition::id);
-    Ok(unowned(&members, partitions))
+    Ok(Some(unowned(&members, partitions)))
 }
 
 fn read(member: &GroupMemberInfo, topic: &str) -> Member {

@@ -12,9 +12,9 @@ use futures::join;
 use tokio_postgres::{Statement, types::ToSql};
 
 use super::{
-    Fault, Result,
+    Fault, Result, archive,
     load::{WHITE_SPACE, z_code_columns},
-    mail_queue,
+    mail_queue, outbox,
     statement::prepare,
     time_of_day::TimeOfDay,
 };
@@ -122,8 +122,8 @@ type DayKey = (i32, i32);
 type DateKey = (i32, NaiveDate);
 
 /// Writes the effects. Everything is prepared before anything is sent, so the joined statements arrive in the order in which
-/// they stand here: alien histories are kept before they are replaced, old rows go before new ones come. `beside` are statements
-/// on other tables, sent with the first of these.
+/// they stand here: alien histories are kept before they are replaced, old rows go before new ones come. `beside` are those that
+/// fill archive and outbox, sent with the first of these.
 pub async fn apply(
     tx: &Transaction<'_>,
     effects: &Effects,
@@ -206,6 +206,9 @@ impl Statements {
             REJECT_CHANGES,
             RAISE_SEQUENCES,
             mail_queue::INSERT,
+            // What goes beside.
+            archive::INSERT,
+            outbox::INSERT,
         ];
         let [
             services,
@@ -223,6 +226,8 @@ impl Statements {
             reject_changes,
             raise_sequences,
             mails,
+            _,
+            _,
         ] = prepare(tx, texts).await?;
         Ok(Self {
             services,

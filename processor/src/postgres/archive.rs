@@ -37,7 +37,7 @@ impl std::fmt::Debug for ArchiveRow<'_> {
     }
 }
 
-const INSERT: &str = "INSERT INTO dos_integration.change_event_archive
+pub(super) const INSERT: &str = "INSERT INTO dos_integration.change_event_archive
     (ods_code, sequence_number, received_at, event, correlation_id, source_topic, source_partition, source_offset)
     SELECT w.ods_code, w.sequence_number, w.received_at, w.event, w.correlation_id, $1::text, w.partition, w.source_offset
     FROM unnest($2::text[], $3::bigint[], $4::timestamptz[], $5::text[], $6::text[], $7::int[], $8::bigint[])

@@ -55,7 +55,7 @@ pub struct Unpublished {
     pub bytes: i64,
 }
 
-const INSERT: &str =
+pub(super) const INSERT: &str =
     "INSERT INTO dos_integration.outbox (topic, partition, start_position, end_position, events, payload)
     VALUES ($1, $2, $3, $4, $5, $6)";
 /// Begins at the last row that starts at or before the offset, so that published rows before it are not walked over.

@@ -47,9 +47,11 @@ const TOPIC_REFUSED: RDKafkaRespErr = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AU
 /// A question to the brokers waits this long before it is asked again.
 const BROKER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// All questions of one look together, each with its own time-out: a longer one means that those do not work, as they may when the
-/// wall clock is set back while librdkafka computes one.
+/// All questions of one look together, each with its own time-out: a longer one means that those do not work. librdkafka waits on the
+/// wall clock, which may be set back.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(60);
+/// The same where each partition is asked about.
+const LOOK_AT_ENDS_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Everything that lanes and publisher share, once all parts have answered.
 pub(super) async fn setup(
@@ -177,7 +179,8 @@ impl Watch<'_> {
                     Err(look) => Ok::<_, Failure>(Err(look)),
                 }
             };
-            let Ok(look) = timeout(LOOK_TIMEOUT, looking).await else {
+            let within = if exit_at_end { LOOK_AT_ENDS_TIMEOUT } else { LOOK_TIMEOUT };
+            let Ok(look) = timeout(within, looking).await else {
                 let line = "the Kafka client hangs, its own time-outs with it: to be started anew";
                 // Dropping it would wait for its threads.
                 super::leave_within(Duration::ZERO, 1, Some(line.to_owned()));

@@ -4,6 +4,7 @@ use anyhow::{Context, Result, bail};
 use dosi::fault_injection::Mutant;
 use tokio::runtime::Handle;
 
+use super::checker::is_of_harness;
 use super::parts::Parts;
 use super::{Outcome, Settings, run};
 
@@ -53,7 +54,7 @@ fn first_found(
         if let Some(logs) = logs {
             std::fs::remove_dir_all(logs)?;
         }
-        if let Some(finding) = tally.findings.first() {
+        if let Some(finding) = tally.findings.iter().find(|finding| !is_of_harness(finding)) {
             let line = finding.lines().next().unwrap_or_default();
             return Ok(Some((settings.seed, line.chars().take(SHOWN).collect())));
         }

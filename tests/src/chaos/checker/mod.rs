@@ -66,12 +66,20 @@ fn cursors(evidence: &Evidence, findings: &mut Vec<String>) {
     findings.extend(halted.iter().map(|reason| format!("a partition is halted: {reason}")));
 }
 
+/// Whether it is the run that went wrong, not dosi.
+pub fn is_of_harness(finding: &str) -> bool {
+    finding.starts_with(INPUT)
+}
+
+/// Begins what is said of the run's own input.
+const INPUT: &str = "the harness made";
+
 /// The harness's own conscience: what it made is in the topic, once.
 fn inputs(evidence: &Evidence, findings: &mut Vec<String>) {
     let ids: BTreeSet<_> = evidence.inputs.iter().map(|input| input.header("correlation-id")).collect();
     if evidence.inputs.len() != evidence.made || ids.len() != evidence.made {
         let (count, ids, made) = (evidence.inputs.len(), ids.len(), evidence.made);
-        findings.push(format!("of {made} events made the input holds {count} with {ids} correlation ids"));
+        findings.push(format!("{INPUT} {made} events, and the input holds {count} with {ids} correlation ids"));
     }
 }
 
