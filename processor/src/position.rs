@@ -243,7 +243,7 @@ async fn commit(settings: &PositionSetSettings, encoder: &AuditEncoder, detail: 
     let topics = OutputTopics { audit: parts.topics.audit.clone(), dead_letter: parts.topics.dead_letter.clone() };
     let (partition, offset) = (settings.partition, settings.offset);
     let committing = spawn_blocking(move || -> anyhow::Result<()> {
-        let producer = publisher::open(&config, &topics).context("failed to open a Kafka transaction")?;
+        let producer = publisher::open(&config, &topics.audit).context("failed to open a Kafka transaction")?;
         let offsets = publisher::offsets(&topic, [(partition, offset)])?;
         let group = consumer.group_metadata().context("the consumer has no group")?;
         let (records, abandoned) = (std::iter::once(&record), AtomicBool::new(false));

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, io::Write as _, sync::Arc, time::Duration};
 use tokio::{
     net::TcpListener,
     runtime::Handle,
-    signal::unix::{Signal, SignalKind, signal},
+    signal::unix::{SignalKind, signal},
     sync::watch,
     task::JoinHandle,
     time::{Instant, interval, sleep, timeout},
@@ -22,7 +22,7 @@ use crate::{
         settings as protocol,
         sharing::{self, Membership},
     },
-    pipeline::{Shared, lanes::Lanes, publishing::Publisher},
+    pipeline::{Shared, lane::stopped, lanes::Lanes, publishing::Publisher},
     protocol::position::GroupOffset,
     telemetry::{http, metrics::Metrics, readiness::Readiness},
 };
@@ -43,12 +43,7 @@ const POSITIONS_LOOK: Duration = Duration::from_secs(10);
 
 /// Processes until SIGTERM or SIGINT, or with `--exit-at-end` until the topic's end.
 pub async fn run(settings: RunSettings) -> Result<(), Failure> {
-    let mut stop = StopSignals::listen()?;
-    let mut asked = StopSignals::listen()?;
-    tokio::spawn(async move {
-        asked.came().await;
-        leave_within(LEAVE_TIMEOUT, 0, None);
-    });
+    let mut stop = listen_for_stop()?;
     if let Some(today) = settings.processing.today {
         tracing::warn!(%today, "DOSI_TODAY is set: this date is taken as today");
     }
@@ -67,12 +62,12 @@ async fn process(
     settings: &RunSettings,
     metrics: &Arc<Metrics>,
     readiness: &Arc<Readiness>,
-    stop: &mut StopSignals,
+    stop: &mut watch::Receiver<bool>,
 ) -> Result<(), Failure> {
     let (fatal, mut failed) = watch::channel(None);
     let shared = tokio::select! {
         shared = setup::setup(settings, metrics, readiness, fatal) => Arc::new(shared?),
-        () = stop.came() => return Ok(()),
+        () = stopped(stop) => return Ok(()),
     };
     let work = start(settings, &shared)?;
     let ticker = tokio::spawn(tick(Arc::clone(&shared)));
@@ -80,7 +75,7 @@ async fn process(
     let sharing = tokio::spawn(sharing::watch(shared.consumer().clone(), membership(settings, &shared)));
     let mut is_asked = false;
     let line = tokio::select! {
-        () = stop.came() => {
+        () = stopped(stop) => {
             is_asked = true;
             None
         }
@@ -90,9 +85,10 @@ async fn process(
     if let Some(line) = &line {
         tracing::error!("{line}");
     }
-    leave_within(LEAVE_TIMEOUT, i32::from(line.is_some()), line.clone());
     if is_asked {
         move_to_ends(&shared).await;
+    } else {
+        leave_within(LEAVE_TIMEOUT, i32::from(line.is_some()), line.clone());
     }
     work.leave(&shared).await;
     ticker.abort();
@@ -195,23 +191,20 @@ async fn serve(
     Ok(tokio::spawn(http::serve(listener, Arc::clone(metrics), Arc::clone(readiness), stopped)))
 }
 
-/// SIGTERM or SIGINT, from the moment this is made: one that comes while nobody waits for it is not missed.
-struct StopSignals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl StopSignals {
-    fn listen() -> anyhow::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    async fn came(&mut self) {
+/// Turns true at SIGTERM or SIGINT, from now on: one that comes while nobody waits for it is not missed. The process ends then,
+/// whatever it is at.
+fn listen_for_stop() -> anyhow::Result<watch::Receiver<bool>> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (stop, stopping) = watch::channel(false);
+    tokio::spawn(async move {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
-    }
+        leave_within(LEAVE_TIMEOUT, 0, None);
+        stop.send_replace(true);
+    });
+    Ok(stopping)
 }
 
 /// Done when the group's offset has reached, for every partition, the end that it had at start.

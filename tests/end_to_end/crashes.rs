@@ -5,6 +5,7 @@
 use std::os::unix::process::ExitStatusExt;
 
 use dosi_tests::golden_form::members;
+use dosi_tests::http;
 
 use crate::support_faults::{World, good, until};
 
@@ -109,6 +110,20 @@ async fn partitions_that_belong_to_nobody_are_taken() {
     let _first = world.run();
     world.produce(&each(2)).await;
     assert_eq!(world.outcomes().await.count("UPDATED"), 2 * codes.len());
+}
+
+/// What hangs the main thread, such as a client of librdkafka that is dropped, does not keep the process.
+#[tokio::test]
+async fn a_start_that_hangs_ends_at_sigterm() {
+    let world = World::new(&CODES, 1).await;
+    let dosi = world.dosi.clone().with_fault_injection().with("FAILPOINTS", "setup=sleep(100000)");
+    let mut running = dosi.start(&["run"]).unwrap();
+    let url = running.url("/metrics");
+    running.wait_until(|| http::get(&url).is_ok()).unwrap();
+    running.signal("TERM");
+    let ended = running.wait().unwrap();
+    assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
+    assert!(ended.stderr.contains("left before everything had ended"), "{}", ended.stderr);
 }
 
 /// A transaction that is still under way when its partitions have to go sends nothing more; the next owner publishes.

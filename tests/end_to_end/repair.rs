@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use dosi::kafka::publisher::{self, OutputTopics};
+use dosi::kafka::publisher;
 use dosi::kafka::settings::{asker_config, producer_config};
 use dosi::kafka::told::Told;
 use dosi_tests::program::{Ended, Running};
@@ -108,8 +108,7 @@ async fn what_a_broker_told_is_held_against_what_is_committed() {
     let asker = asker_config(&base, world.dosi.setting("DOSI_GROUP_ID"), "read_uncommitted");
     let at = |offset| publisher::offsets(world.dosi.input_topic(), [(0, offset)]).unwrap();
     let config = producer_config(&base, world.dosi.input_topic(), 1 << 20, 1 << 20);
-    let topics = OutputTopics { audit: world.dosi.audit_topic().to_owned(), dead_letter: String::new() };
-    let producer = publisher::open(&config, &topics).unwrap();
+    let producer = publisher::open(&config, world.dosi.audit_topic()).unwrap();
     producer.begin_transaction().unwrap();
     let group = asker.create::<BaseConsumer>().unwrap().group_metadata().unwrap();
     producer.send_offsets_to_transaction(&at(5), &group, PATIENCE).unwrap();

@@ -84,13 +84,13 @@ impl ProducerContext for Context {
     fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
 }
 
-/// Opens a producer and ends whatever a predecessor with the same id left open. Blocks.
-pub fn open(config: &ClientConfig, topics: &OutputTopics) -> KafkaResult<TransactionalProducer> {
+/// Opens a producer to `topic` (and others) and ends whatever a predecessor with the same id left open. Blocks.
+pub fn open(config: &ClientConfig, topic: &str) -> KafkaResult<TransactionalProducer> {
     let deadline = Instant::now() + OPEN_TIMEOUT;
     let producer: TransactionalProducer = config.create_with_context(Context)?;
     // librdkafka asks for the coordinator at once, and again half a second later if no broker was connected yet. A broker that
     // answers is; if none does, what follows says so.
-    let _ = producer.client().fetch_metadata(Some(&topics.audit), CONNECT_TIMEOUT);
+    let _ = producer.client().fetch_metadata(Some(topic), CONNECT_TIMEOUT);
     producer.init_transactions(left(deadline))?;
     Ok(producer)
 }

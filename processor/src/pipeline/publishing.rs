@@ -348,8 +348,8 @@ impl Publisher {
 
     /// A new producer with the instance's transactional id, which ends what the former left open.
     async fn open_producer(&mut self) -> Then {
-        let (config, topics) = (self.shared.producer_config.clone(), self.shared.output_topics());
-        let opening = spawn_blocking(move || publisher::open(&config, &topics));
+        let (config, topic) = (self.shared.producer_config.clone(), self.shared.topics.audit.clone());
+        let opening = spawn_blocking(move || publisher::open(&config, &topic));
         let opened = timeout(OPEN_TIMEOUT + WATCHDOG, opening).await;
         match opened {
             Ok(Ok(Ok(producer))) => {

@@ -66,12 +66,7 @@ const Z_CODES: &str = "SELECT g.serviceid, g.sgid, g.sdid
         SELECT serviceid, sgid, sdid FROM servicesgsds WHERE serviceid = w.id AND sdid = z.sdid AND sgid = z.sgid OFFSET 0
     ) AS g";
 
-/// Locks and reads the candidates of these codes (distinct), each list in id order. A code without any is absent.
-pub async fn services(tx: &Transaction<'_>, codes: &[OdsCode]) -> Result<HashMap<OdsCode, Vec<Service>>> {
-    complete(tx, candidates(tx, codes).await?).await
-}
-
-/// The first half of [`services`]: locks the candidates and reads their own columns.
+/// Locks the candidates of these codes, in id order, and reads their own columns.
 pub async fn candidates(tx: &Transaction<'_>, codes: &[OdsCode]) -> Result<Vec<Candidate>> {
     let distinct: BTreeSet<OdsCode> = codes.iter().copied().collect();
     if distinct.is_empty() {
@@ -125,7 +120,7 @@ fn bare_service(row: &Row) -> Result<Service> {
     })
 }
 
-/// The second half of [`services`]: reads what hangs on the locked services, in one round trip.
+/// Reads what hangs on the locked candidates, in one round trip; each list in id order. A code without any is absent.
 pub async fn complete(tx: &Transaction<'_>, mut found: Vec<Candidate>) -> Result<HashMap<OdsCode, Vec<Service>>> {
     if found.is_empty() {
         return Ok(HashMap::new());

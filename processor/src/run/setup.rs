@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use fail::fail_point;
 use rdkafka::{
     ClientConfig, TopicPartitionList, consumer::Consumer as _, error::KafkaError, metadata::MetadataTopic,
     topic_partition_list::TopicPartitionListElem, types::RDKafkaRespErr,
@@ -60,6 +61,7 @@ pub(super) async fn setup(
     readiness: &Arc<Readiness>,
     fatal: watch::Sender<Option<String>>,
 ) -> Result<Shared, Failure> {
+    fail_point!("setup");
     let watch = Watch { metrics, readiness };
     let database = Database::new(&settings.database)?;
     let registry = Registry::connect(&settings.registry)?;

@@ -1,13 +1,14 @@
 //! A DoS database of its own for each test, on the server of `DOSI_TEST_POSTGRES_URL` (a superuser's URL).
 
-use std::path::Path;
+use std::{collections::HashMap, path::Path};
 
 use chrono::{DateTime, TimeZone as _, Utc};
 use dosi::{
-    domain::ods_code::OdsCode,
+    domain::{ods_code::OdsCode, service::Service},
     postgres::{
-        Client, Pool, Transaction, migrations,
+        Client, Fault, Pool, Transaction, migrations,
         pool::{PoolSettings, build},
+        services::{candidates, complete},
     },
 };
 use tokio_postgres::{Config, NoTls, config::Host};
@@ -35,6 +36,11 @@ pub(crate) async fn run(config: &Config, sql: &str) {
     client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{error}: {:?}", error.as_db_error()));
     drop(client);
     connection.await.expect("the connection ends").expect("the connection ends well");
+}
+
+/// The services of these codes, locked and read as a batch does.
+pub(crate) async fn services(tx: &Transaction<'_>, codes: &[OdsCode]) -> Result<HashMap<OdsCode, Vec<Service>>, Fault> {
+    complete(tx, candidates(tx, codes).await?).await
 }
 
 impl Database {

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use dosi::{
     domain::ods_code::OdsCode,
-    postgres::{Fault, load::lock_sequences, services::services},
+    postgres::{Fault, load::lock_sequences},
 };
 use tokio::time::timeout;
 
-use crate::database::{Database, begin, code};
+use crate::database::{Database, begin, code, services};
 
 /// Long enough for a statement that waits for nobody.
 const A_MOMENT: Duration = Duration::from_millis(300);

@@ -18,11 +18,10 @@ use dosi::{
         archive::{self, ArchiveRow},
         load::{history_heads, locations, lock_sequences, pending_changes, z_code_pairs},
         outbox, position,
-        services::services,
     },
 };
 
-use crate::database::{Database, begin, code, now};
+use crate::database::{Database, begin, code, now, services};
 
 const TOPIC: &str = "events";
 

@@ -17,11 +17,10 @@ use dosi::{
         Fault,
         apply::{ApplyContext, apply},
         load::{history_heads, locations, lock_sequences, pending_changes, z_code_pairs},
-        services::services,
     },
 };
 
-use crate::database::{Database, begin, code, now};
+use crate::database::{Database, begin, code, now, services};
 
 /// Service 1 has everything twice, 2 nothing, 3 is in a circle, 4 is no candidate, 5 has a code in lower case.
 const SERVICES: &str = "
