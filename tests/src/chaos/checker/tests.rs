@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::{Archived, Before, Columns, Evidence, check, decide};
+use super::{Archived, Before, Columns, Evidence, check, decide, is_of_harness};
 use crate::audit::Record;
 use crate::chaos::other_writer::{Certainty, Write};
 use crate::chaos::workload::{PARTITIONS, Workload};
@@ -467,4 +467,16 @@ fn after_a_backup_was_put_back_every_order_of_such_a_code_is_right_and_nothing_e
     let at = split_service(&evidence);
     evidence.services[at].fields["publicphone"] = json!("01632 000000");
     assert!(check(&evidence).unwrap().iter().any(|finding| finding.contains("sent to two partitions")));
+}
+
+/// An event that the run's own producer sent twice is no defect of dosi.
+#[test]
+fn what_is_wrong_with_the_run_is_told_apart() {
+    let mut evidence = honest();
+    evidence.made -= 1;
+    let findings = check(&evidence).unwrap();
+    assert!(findings.len() == 1 && is_of_harness(&findings[0]), "{findings:?}");
+    evidence.made += 1;
+    evidence.outbox_rows = 1;
+    assert!(!check(&evidence).unwrap().iter().any(|finding| is_of_harness(finding)));
 }
