@@ -41,6 +41,7 @@ const PROTECTED: &[&str] = &[
     "allow.auto.create.topics",
     "auto.commit.enable",
     "auto.offset.reset",
+    "delivery.report.only.error",
     "delivery.timeout.ms",
     "enable.idempotence",
     "enable.partition.eof",

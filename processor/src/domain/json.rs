@@ -1,5 +1,5 @@
 //! JSON read leniently: a document is split into the texts of its parts, and a part of the wrong type is no error.
-//! Nothing here recurses, so depth is no danger; numbers are never converted, so their size is none either.
+//! Nothing here recurses, so depth is no danger; no number is kept converted, so their size is none either.
 
 use std::{borrow::Cow, fmt};
 
@@ -33,9 +33,14 @@ pub fn parse(text: &str) -> Option<&RawValue> {
     serde_json::from_str(text).ok()
 }
 
+/// The members of a document that is an object: in one walk what [`parse`] and [`members`] do in two.
+pub fn object(text: &str) -> Option<Members<'_>> {
+    serde_json::from_str(text).ok()
+}
+
 /// The members of an object; `None` when it is none.
 pub fn members(value: &RawValue) -> Option<Members<'_>> {
-    if value.get().starts_with('{') { serde_json::from_str(value.get()).ok() } else { None }
+    object(value.get())
 }
 
 /// The elements of a list; `None` when it is none.
@@ -43,8 +48,26 @@ pub fn elements(value: &RawValue) -> Option<Vec<&RawValue>> {
     if value.get().starts_with('[') { serde_json::from_str(value.get()).ok() } else { None }
 }
 
+/// The elements of a list, each with its members where it is an object; `None` when it is no list.
+pub fn objects(value: &RawValue) -> Option<Vec<Option<Members<'_>>>> {
+    let list = value.get();
+    if !list.starts_with('[') {
+        return None;
+    }
+    // As a rule all are, and one walk does.
+    match serde_json::from_str::<Vec<Members<'_>>>(list) {
+        Ok(objects) => Some(objects.into_iter().map(Some).collect()),
+        Err(_) => Some(elements(value)?.into_iter().map(members).collect()),
+    }
+}
+
 /// A text, decoded; `None` when it is none.
 pub fn text(value: &RawValue) -> Option<Cow<'_, str>> {
+    // Checked already: without an escape, what stands between the quotes is the text.
+    let quoted = value.get().strip_prefix('"')?.strip_suffix('"')?;
+    if !quoted.contains('\\') {
+        return Some(Cow::Borrowed(quoted));
+    }
     serde_json::from_str::<Text<'_>>(value.get()).ok().map(|text| text.0)
 }
 

@@ -5,6 +5,7 @@
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -26,8 +27,8 @@ pub const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The longest that a transaction takes by its time-outs; the broker ends it after `transaction.timeout.ms`.
 pub const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(15);
-/// Between two looks whether the brokers have all that was sent.
-const SENT_POLL: Duration = Duration::from_millis(2);
+/// Between two looks whether the brokers have taken what was sent.
+const SENT_POLL: Duration = Duration::from_millis(1);
 /// The longest that ending one takes that cannot be committed.
 pub const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -182,7 +183,7 @@ fn send(
                     return Err(error);
                 }
                 message = back;
-                producer.poll(Duration::from_millis(50));
+                wait_a_little(producer);
             }
         }
     }
@@ -194,9 +195,19 @@ fn wait_until_sent(producer: &TransactionalProducer, deadline: Instant) -> Kafka
         if Instant::now() >= deadline {
             return producer.flush(Duration::ZERO);
         }
-        producer.poll(SENT_POLL);
+        wait_a_little(producer);
     }
     Ok(())
+}
+
+/// Serves one event, or sleeps when nothing has moved. The library's own wait ends each time with up to a millisecond of asking
+/// again and again.
+fn wait_a_little(producer: &TransactionalProducer) {
+    let before = producer.in_flight_count();
+    producer.poll(Duration::ZERO);
+    if producer.in_flight_count() == before {
+        thread::sleep(SENT_POLL);
+    }
 }
 
 fn left(deadline: Instant) -> Duration {

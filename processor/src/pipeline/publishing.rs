@@ -39,7 +39,10 @@ use crate::{
 };
 
 /// From the start of one transaction to the start of the next: each costs the broker markers in all partitions it wrote to.
-const TRANSACTION_INTERVAL: Duration = Duration::from_millis(100);
+const TRANSACTION_INTERVAL: Duration = Duration::from_millis(60);
+/// The same after one of [`MANY_EVENTS`] or more: a backlog is worked off, and fewer transactions leave it more of the processors.
+const LARGE_TRANSACTION_INTERVAL: Duration = Duration::from_millis(100);
+const MANY_EVENTS: usize = 100;
 /// The same of rounds that published nothing: an answer that is waited for is taken soon, a question is not asked all the time.
 const ROUND_INTERVAL: Duration = Duration::from_millis(20);
 /// Most outbox rows read at once, and most of their bytes.
@@ -76,6 +79,8 @@ pub struct Publisher {
     /// Offsets known to be committed, up to which outbox rows may go.
     clearable: BTreeMap<i32, i64>,
     cleared_at: Instant,
+    /// Between the last transaction's start and the next one's.
+    interval: Duration,
     backoff: Backoff,
     answers: mpsc::UnboundedSender<GroupAnswer>,
     answered: mpsc::UnboundedReceiver<GroupAnswer>,
@@ -97,6 +102,7 @@ impl Publisher {
             overdue: VecDeque::new(),
             clearable: BTreeMap::new(),
             cleared_at: Instant::now(),
+            interval: TRANSACTION_INTERVAL,
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(2)),
             answers,
             answered,
@@ -120,7 +126,7 @@ impl Publisher {
                     () = sleep(Duration::from_millis(500)), if self.has_work() => {}
                 }
             }
-            sleep_until(began + if published { TRANSACTION_INTERVAL } else { ROUND_INTERVAL }).await;
+            sleep_until(began + if published { self.interval } else { ROUND_INTERVAL }).await;
         }
         self.clear_outbox(true).await;
     }
@@ -303,6 +309,8 @@ impl Publisher {
         self.shared.up(Dependency::Kafka);
         rights::may_publish(&self.shared);
         let Some(transaction) = self.shared.serving.end(transaction, Ended::Committed) else { return };
+        let events: usize = transaction.loads.iter().flat_map(|load| &load.spans).map(|span| span.events).sum();
+        self.interval = if events < MANY_EVENTS { TRANSACTION_INTERVAL } else { LARGE_TRANSACTION_INTERVAL };
         for load in &transaction.loads {
             if let Some(partition) = self.shared.serving.get(load.assignment.partition) {
                 partition.notify_changed();

@@ -50,15 +50,19 @@ const REGIONS: &str = "WITH RECURSIVE up(start, parentid, name, path) AS (
         SELECT up.start, s.parentid, s.name, up.path || s.id FROM up JOIN services AS s ON s.id = up.parentid
         WHERE s.id <> ALL(up.path)
     ) SELECT start, name FROM up WHERE parentid IS NULL";
-/// No condition on the day, which has an index of its own that the planner might walk from end to end.
-const DAYS: &str = "SELECT d.serviceid, d.dayid, t.starttime, t.endtime FROM servicedayopenings AS d
-    LEFT JOIN servicedayopeningtimes AS t ON t.servicedayopeningid = d.id
-    WHERE d.serviceid = ANY($1)";
-/// Dates outside the calendar's four digits (`infinity` is one) are no date that an event can bring or that can be compared.
+/// One row a service, its days' periods as lists side by side: most of what a batch reads are these, and a row costs both sides
+/// more than what is in it. No condition on the day, which has an index of its own that the planner might walk from end to end.
+const DAYS: &str = "SELECT d.serviceid, array_agg(d.dayid), array_agg(t.starttime), array_agg(t.endtime)
+    FROM servicedayopenings AS d LEFT JOIN servicedayopeningtimes AS t ON t.servicedayopeningid = d.id
+    WHERE d.serviceid = ANY($1) GROUP BY d.serviceid";
+/// As [`DAYS`]. Dates outside the calendar's four digits (`infinity` is one) are no date that an event can bring or that can be
+/// compared.
 const DATES: &str =
-    "SELECT d.serviceid, d.id, d.date, t.starttime, t.endtime, t.isclosed FROM servicespecifiedopeningdates AS d
+    "SELECT d.serviceid, array_agg(d.id), array_agg(d.date), array_agg(t.starttime), array_agg(t.endtime),
+        array_agg(t.isclosed)
+    FROM servicespecifiedopeningdates AS d
     LEFT JOIN servicespecifiedopeningtimes AS t ON t.servicespecifiedopeningdateid = d.id
-    WHERE d.serviceid = ANY($1) AND d.date BETWEEN '0001-01-01' AND '9999-12-31'";
+    WHERE d.serviceid = ANY($1) AND d.date BETWEEN '0001-01-01' AND '9999-12-31' GROUP BY d.serviceid";
 /// One look-up by the whole unique key for each service and code, in a subquery of its own (`OFFSET 0`): one discriminator alone
 /// belongs to many thousand services, which the planner cannot know without statistics.
 const Z_CODES: &str = "SELECT g.serviceid, g.sgid, g.sdid
@@ -178,9 +182,12 @@ async fn names(tx: &Transaction<'_>, sql: &str, ids: &[i32]) -> Result<HashMap<i
 /// Several rows of one day are one day (rule 6.2); a row without periods is a day without periods, one without a day is none.
 fn add_days(by_id: &mut HashMap<i32, &mut Service>, rows: &[Row]) -> Result<()> {
     for row in rows {
-        if let (Some(service), Some(day)) = (by_id.get_mut(&row.try_get(0)?), row.try_get(1)?) {
-            let periods = service.opening.entry(DayId(day)).or_default();
-            periods.extend(period(row.try_get(2)?, row.try_get(3)?));
+        let Some(service) = by_id.get_mut(&row.try_get(0)?) else { continue };
+        let (days, starts, ends): (List<i32>, List<TimeOfDay>, List<TimeOfDay>) =
+            (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
+        for ((day, start), end) in days.into_iter().zip(starts).zip(ends) {
+            let Some(day) = day else { continue };
+            service.opening.entry(DayId(day)).or_default().extend(period(start, end));
         }
     }
     Ok(())
@@ -191,18 +198,26 @@ fn add_dates(by_id: &mut HashMap<i32, &mut Service>, rows: &[Row]) -> Result<()>
     let mut counted = HashSet::new();
     for row in rows {
         let Some(service) = by_id.get_mut(&row.try_get(0)?) else { continue };
-        let date = service.specified.entry(row.try_get::<_, NaiveDate>(2)?).or_default();
-        if counted.insert(row.try_get::<_, i32>(1)?) {
-            date.rows += 1;
-        }
-        match row.try_get::<_, Option<bool>>(5)? {
-            Some(true) => date.closed = true,
-            Some(false) => date.periods.extend(period(row.try_get(3)?, row.try_get(4)?)),
-            None => {}
+        let (ids, dates): (Vec<i32>, Vec<NaiveDate>) = (row.try_get(1)?, row.try_get(2)?);
+        let (starts, ends, closed): (List<TimeOfDay>, List<TimeOfDay>, List<bool>) =
+            (row.try_get(3)?, row.try_get(4)?, row.try_get(5)?);
+        for ((((id, date), start), end), closed) in ids.into_iter().zip(dates).zip(starts).zip(ends).zip(closed) {
+            let date = service.specified.entry(date).or_default();
+            if counted.insert(id) {
+                date.rows += 1;
+            }
+            match closed {
+                Some(true) => date.closed = true,
+                Some(false) => date.periods.extend(period(start, end)),
+                None => {}
+            }
         }
     }
     Ok(())
 }
+
+/// A column of a service's days or dates, each value in its place.
+type List<T> = Vec<Option<T>>;
 
 /// Of an outer join: no row, no period.
 fn period(start: Option<TimeOfDay>, end: Option<TimeOfDay>) -> Option<Period> {

@@ -2,8 +2,6 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use serde_json::value::RawValue;
-
 use super::{headers, record::InputRecord, redaction};
 use crate::domain::{
     batch::{Input, InputBody},
@@ -72,18 +70,16 @@ pub struct Decoded {
 /// A missing value is seen from the record itself.
 pub fn decode(record: &InputRecord, json: Result<&[u8], Undecodable>) -> Decoded {
     let sequence_number = headers::sequence_number(&record.headers);
-    let document = document(record, json);
-    let members = document.as_ref().ok().and_then(|document| json::members(document));
-    let fields = members.as_ref().map(Fields);
-    let mut faults: Vec<Fault> = match (&document, &fields) {
-        (Err(fault), _) => vec![*fault],
-        (Ok(_), None) => vec![Fault::ValueNotAnObject],
-        (Ok(_), Some(fields)) => fields.faults(record.key.as_deref()),
+    let object = object(record, json);
+    let fields = object.as_ref().ok().map(|(_, members)| Fields(members));
+    let mut faults: Vec<Fault> = match &object {
+        Err(fault) => vec![*fault],
+        Ok((_, members)) => Fields(members).faults(record.key.as_deref()),
     };
     faults.extend(sequence_number.err());
     let ods_code = fields.as_ref().and_then(|fields| fields.text("ODSCode"));
-    let archive = match (&document, &members, &ods_code) {
-        (Ok(document), Some(members), Some(_)) => Some(redaction::without_staff(document, members)),
+    let archive = match (&object, &ods_code) {
+        (Ok((text, members)), Some(_)) => Some(redaction::without_staff(text, members)),
         _ => None,
     };
     Decoded {
@@ -95,7 +91,7 @@ pub fn decode(record: &InputRecord, json: Result<&[u8], Undecodable>) -> Decoded
         sequence_number: sequence_number.ok(),
         archive,
         is_other_format: matches!(json, Err(Undecodable::OtherFormat)),
-        is_object: members.is_some(),
+        is_object: object.is_ok(),
     }
 }
 
@@ -106,13 +102,18 @@ fn body(faults: Vec<Fault>, fields: Option<&Fields<'_, '_>>, sequence_number: Op
     }
 }
 
-/// The document, when it is UTF-8, JSON and without lone surrogates (rule 1.3, section 13).
-fn document<'a>(record: &InputRecord, json: Result<&'a [u8], Undecodable>) -> Result<&'a RawValue, Fault> {
+/// The document's text and members, when it is UTF-8, JSON and without lone surrogates (rule 1.3, section 13), and an object.
+fn object<'a>(record: &InputRecord, json: Result<&'a [u8], Undecodable>) -> Result<(&'a str, Members<'a>), Fault> {
     if record.value.as_ref().is_none_or(Vec::is_empty) {
         return Err(Fault::ValueMissing);
     }
     let text = json.ok().and_then(|json| std::str::from_utf8(json).ok());
-    text.filter(|text| !json::has_lone_surrogate(text)).and_then(json::parse).ok_or(Fault::ValueNotDecodable)
+    let text = text.filter(|text| !json::has_lone_surrogate(text)).ok_or(Fault::ValueNotDecodable)?;
+    match json::object(text) {
+        Some(members) => Ok((text, members)),
+        None if json::parse(text).is_some() => Err(Fault::ValueNotAnObject),
+        None => Err(Fault::ValueNotDecodable),
+    }
 }
 
 /// The event's members, read as the rules need them.
@@ -131,8 +132,7 @@ impl<'a> Fields<'_, 'a> {
 
     /// The elements of a list that are objects; nothing when it is no list.
     fn objects(&self, name: &str) -> Vec<Members<'a>> {
-        let elements = self.0.get(name).and_then(json::elements).unwrap_or_default();
-        elements.into_iter().filter_map(json::members).collect()
+        self.0.get(name).and_then(json::objects).unwrap_or_default().into_iter().flatten().collect()
     }
 
     /// Rule 1.3, as far as the value and the key go.
@@ -211,8 +211,8 @@ impl<'a> Fields<'_, 'a> {
         let Some(times) = self.0.get("OpeningTimes").filter(|times| !json::is_null(times)) else {
             return EventOpeningTimes::Items(Vec::new());
         };
-        let items = json::elements(times)
-            .and_then(|items| items.into_iter().map(|item| read_item(&item_fields(&json::members(item)?))).collect());
+        let items = json::objects(times)
+            .and_then(|items| items.into_iter().map(|item| read_item(&item_fields(&item?))).collect());
         items.map_or(EventOpeningTimes::Invalid, EventOpeningTimes::Items)
     }
 
