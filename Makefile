@@ -137,9 +137,16 @@ bench-growth: bench-build ## cost an event with 1, 3, 10 times as much around it
 bench-scale: bench-build ## 1, 2 and 4 instances on one PostgreSQL (RUNS=3)
 	$(BENCH) scale --runs $(RUNS)
 
+# Where a connector and a profiler are that only these need.
+BENCH_TOOLS = tools=$$(deploy/local/install --bench); while IFS= read -r tool; do export "$$tool"; done <<<"$$tools"
+
 .PHONY: bench-peers
-bench-peers: bench-build ## batches against one event a transaction (RUNS=3)
-	$(BENCH) peers --runs $(RUNS)
+bench-peers: bench-build ## batches, one event a transaction, and Debezium's JDBC sink (RUNS=3)
+	$(BENCH_TOOLS); $(BENCH) peers --runs $(RUNS)
+
+.PHONY: bench-profile
+bench-profile: bench-build ## flame graphs of dosi (DOSI_TEST_BINARY=another build)
+	$(BENCH_TOOLS); $(BENCH) profile
 
 .PHONY: bench-micro
 bench-micro: ## parse, decide and encode, a typical and the largest event of England

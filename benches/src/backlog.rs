@@ -9,15 +9,19 @@ use crate::figures::Figures;
 use crate::ground::{Ground, Subject};
 use crate::metrics::Metrics;
 use crate::processes::processor_of_ended_children;
-use crate::statements::{Counting, first_and_last_commit};
+use crate::statements::{Counting, first_and_last_commit, rows_written, sessions_ended};
 
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// Metrics are asked for more seldom, not to get in the way; what the last answer misses is at most this much.
 const ASK_EVERY: u32 = 10;
 const MIB_KIB: f64 = 1024.0;
 
+/// One row for each event that is applied.
+pub const ARCHIVE: &str = "dos_integration.change_event_archive";
 pub const WALL: &str = "wall time, start to exit";
 pub const RATE: &str = "events a second, first to last commit";
+pub const ROWS: &str = "rows written";
+pub const ROWS_RATE: &str = "rows written a second, first to last commit";
 
 /// Works off `events` events; several instances share them when `instances` says so.
 pub async fn work_off(ground: &mut Ground, subject: &Subject, events: usize, instances: usize) -> Result<Figures> {
@@ -28,9 +32,10 @@ pub async fn work_off(ground: &mut Ground, subject: &Subject, events: usize, ins
     let seen = run_to_end(subject, instances)?;
     let wall = start.elapsed().as_secs_f64();
     let dosi_time = processor_of_ended_children()? - children;
+    sessions_ended(subject.dos.client()).await?;
     let parts_now = ground.parts_time()?;
     let executed = counting.executed(subject.dos.client()).await?;
-    let (first, last) = first_and_last_commit(subject.dos.client()).await?;
+    let (first, last) = first_and_last_commit(subject.dos.client(), ARCHIVE).await?;
 
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     let events = events as f64;
@@ -40,6 +45,9 @@ pub async fn work_off(ground: &mut Ground, subject: &Subject, events: usize, ins
     figures.add("first to last commit in DoS", last - first, "s");
     figures.add(RATE, events / (last - first), "/s");
     figures.add("changes of services a second", seen.sum("dosi_service_updates_total") / (last - first), "/s");
+    let rows = rows_written(subject.dos.client()).await?;
+    figures.add(ROWS, rows, "");
+    figures.add(ROWS_RATE, rows / (last - first), "/s");
     for (name, quantile) in [("p50", 0.5), ("p99", 0.99)] {
         // Of several instances the slowest.
         let of_each =

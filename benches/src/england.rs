@@ -20,6 +20,8 @@ pub const AFTER: &str = "england_after";
 /// Events of one transaction of the floor.
 pub const FLOOR_BATCH_EVENTS: usize = 500;
 
+/// How often all profiles are sent again where nothing is to change: as long a run as one of England's events.
+const ROUNDS: usize = 5;
 /// Of the made-up country.
 const SEED: u64 = 2026;
 
@@ -60,5 +62,10 @@ impl England {
             accepted.map(|(record, outcome)| (record.key.as_deref(), (record, *outcome))).collect();
         let applied = newest.values().filter(|(_, outcome)| matches!(outcome, Outcome::Updated | Outcome::Unchanged));
         applied.map(|(record, _)| (*record).clone()).collect()
+    }
+    /// [`Self::newest`], several times over.
+    pub fn unchanged(&self) -> Vec<Record> {
+        let newest = self.newest();
+        (0..ROUNDS).flat_map(|_| newest.iter().cloned()).collect()
     }
 }

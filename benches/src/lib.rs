@@ -13,6 +13,7 @@
 //! - [`backlog`]: the whole program working off what a topic holds
 //! - [`mix`], [`load`]: the usual mix of events, and an open loop that sends it
 //! - [`grown`]: a DoS that has grown
+//! - [`sink`]: what else one might pick: a generic sink
 //! - [`chart`]: line charts as SVG
 //! - [`statements`], [`processes`]: what PostgreSQL and the kernel counted meanwhile
 //! - [`figures`]: the numbers of several runs and their medians
@@ -30,6 +31,7 @@ pub mod metrics;
 pub mod mix;
 pub mod processes;
 pub mod scene;
+pub mod sink;
 pub mod statements;
 pub mod story;
 pub mod table;

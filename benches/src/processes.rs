@@ -21,17 +21,23 @@ pub enum Processor {
 
 /// Seconds so far.
 pub fn processor_of(process: u32, whose: Processor) -> Result<f64> {
-    let fields = fields_of(&process.to_string())?;
-    let mut ticks = sum(&fields, OWN);
-    if whose == Processor::WithChildren {
-        ticks += sum(&fields, ENDED_CHILDREN);
+    loop {
+        let fields = fields_of(&process.to_string())?;
+        let mut ticks = sum(&fields, OWN);
+        if whose == Processor::Alone {
+            return Ok(ticks / TICKS_A_SECOND);
+        }
+        let ended = sum(&fields, ENDED_CHILDREN);
         let processes = fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
         // A process may end between the two looks.
         let others = processes.filter_map(|id| fields_of(&id).ok());
         let children = others.filter(|fields| fields.get(PARENT).is_some_and(|parent| *parent == process.to_string()));
-        ticks += children.map(|fields| sum(&fields, OWN)).sum::<f64>();
+        ticks += ended + children.map(|fields| sum(&fields, OWN)).sum::<f64>();
+        // One that ended in between would be missing from both: once more then.
+        if (sum(&fields_of(&process.to_string())?, ENDED_CHILDREN) - ended).abs() < 0.5 {
+            return Ok(ticks / TICKS_A_SECOND);
+        }
     }
-    Ok(ticks / TICKS_A_SECOND)
 }
 
 /// Seconds of this process's children that have ended: exact where looking at a child from time to time is not.

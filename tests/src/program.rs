@@ -21,6 +21,8 @@ const COMMAND_WITHIN: Duration = Duration::from_secs(120);
 pub struct Dosi {
     settings: BTreeMap<String, String>,
     has_fault_injection: bool,
+    /// A program with its arguments that runs dosi; none as a rule.
+    under: Vec<String>,
 }
 
 /// How a process of dosi ended.
@@ -50,7 +52,7 @@ impl Dosi {
             ("DOSI_INSTANCE_ID", "first".to_owned()),
         ];
         let settings = settings.map(|(name, value)| (name.to_owned(), value)).into();
-        Self { settings, has_fault_injection: false }
+        Self { settings, has_fault_injection: false, under: Vec::new() }
     }
 
     /// The same with a setting changed or added.
@@ -71,6 +73,14 @@ impl Dosi {
     #[must_use]
     pub fn with_fault_injection(mut self) -> Self {
         self.has_fault_injection = true;
+        self
+    }
+
+    /// The same under a program that runs the command behind its own arguments, such as a profiler. The process of what is
+    /// started is that program.
+    #[must_use]
+    pub fn under(mut self, program: &[&str]) -> Self {
+        self.under = program.iter().map(ToString::to_string).collect();
         self
     }
 
@@ -162,7 +172,15 @@ impl Dosi {
     }
 
     fn command(&self, arguments: &[&str]) -> Result<Command> {
-        let mut command = bound_to_parent("KILL", binary(self.has_fault_injection)?);
+        let bound = bound_to_parent("KILL", binary(self.has_fault_injection)?);
+        let mut command = match self.under.split_first() {
+            None => bound,
+            Some((program, arguments)) => {
+                let mut command = bound_to_parent("KILL", program);
+                command.args(arguments).arg(bound.get_program()).args(bound.get_args());
+                command
+            }
+        };
         // Nothing of the surroundings but what a program cannot do without: what a test does not set is not set.
         let kept = ["PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "RUST_BACKTRACE"];
         command.env_clear().envs(kept.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));

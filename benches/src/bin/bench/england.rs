@@ -6,7 +6,7 @@ use anyhow::Result;
 use dosi_benches::backlog::{WALL, work_off};
 use dosi_benches::england::{BEFORE, England, FLOOR_BATCH_EVENTS};
 use dosi_benches::figures::{Figures, shown};
-use dosi_benches::statements::Counting;
+use dosi_benches::statements::{self, Counting, DEAREST};
 
 const FLOOR: &str = "statements' execution time";
 
@@ -21,17 +21,19 @@ pub(crate) async fn floor(england: &England, runs: usize) -> Result<()> {
 
 pub(crate) async fn england(england: &mut England, runs: usize) -> Result<()> {
     let topic = england.ground.publish(england.records.iter().cloned()).await?;
-    let (mut floors, mut programs) = (Vec::new(), Vec::new());
+    let (mut floors, mut programs, mut told) = (Vec::new(), Vec::new(), String::new());
     for run in 1..=runs {
         floors.push(floor_once(england, run).await?);
         let subject = england.ground.subject(BEFORE, &topic).await?;
         let figures = work_off(&mut england.ground, &subject, england.records.len(), 1).await?;
         eprintln!("whole program, run {run}: {} s", shown(figures.get(WALL)));
         programs.push(figures);
+        told = statements::table(subject.dos.client(), DEAREST).await?.to_string();
         subject.remove(&england.ground).await?;
     }
     print_floor(&floors);
     println!("{}", Figures::table("whole program", &programs));
+    println!("statements of the last run\n\n{told}");
     let ratio = Figures::medians(&programs).get(WALL) / Figures::medians(&floors).get(FLOOR);
     println!("  whole program / floor, medians of {runs}: {ratio:.2}");
     Ok(())

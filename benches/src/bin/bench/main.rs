@@ -5,6 +5,7 @@
 mod england;
 mod growth;
 mod latency;
+mod profile;
 mod scale;
 mod unchanged;
 
@@ -59,6 +60,8 @@ enum Benchmark {
         #[arg(long, default_value_t = 3)]
         runs: usize,
     },
+    /// Flame graphs of dosi
+    Profile,
 }
 
 /// On the main thread, which the parts end with.
@@ -84,5 +87,6 @@ async fn run(benchmark: Benchmark) -> Result<()> {
         Benchmark::Growth { of, runs } => growth::growth(&mut england, &of, runs).await,
         Benchmark::Scale { runs } => scale::scale(&mut england, runs).await,
         Benchmark::Peers { runs } => scale::peers(&mut england, runs).await,
+        Benchmark::Profile => profile::profile(&mut england).await,
     }
 }

@@ -1,11 +1,12 @@
 //! `make bench-scale` and `make bench-peers`.
 
 use anyhow::Result;
-use dosi_benches::backlog::{RATE, WALL, work_off};
+use dosi_benches::backlog::{RATE, ROWS, ROWS_RATE, WALL, work_off};
 use dosi_benches::chart::Chart;
 use dosi_benches::england::{BEFORE, England};
 use dosi_benches::figures::Figures;
 use dosi_benches::ground::picture;
+use dosi_benches::sink;
 use dosi_benches::table::Table;
 
 const INSTANCES: [u32; 3] = [1, 2, 4];
@@ -42,11 +43,11 @@ pub(crate) async fn scale(england: &mut England, runs: usize) -> Result<()> {
     chart.write(&picture("scale.svg")?)
 }
 
-/// Batches against one event a transaction.
+/// Batches, one event a transaction, and a generic sink that writes as many rows.
 pub(crate) async fn peers(england: &mut England, runs: usize) -> Result<()> {
     let topic = england.ground.publish(england.records.iter().take(PEER_EVENTS).cloned()).await?;
-    let settings = [("as it comes", None), ("one event a transaction", Some("1"))];
-    let mut all = vec![Vec::new(); settings.len()];
+    let settings = [("dosi", None), ("dosi, one event a transaction", Some("1"))];
+    let (mut all, mut sinks) = (vec![Vec::new(); settings.len()], Vec::new());
     for _ in 0..runs {
         for ((_, batch), of) in settings.iter().zip(&mut all) {
             let mut subject = england.ground.subject(BEFORE, &topic).await?;
@@ -56,12 +57,18 @@ pub(crate) async fn peers(england: &mut England, runs: usize) -> Result<()> {
             of.push(work_off(&mut england.ground, &subject, PEER_EVENTS, 1).await?);
             subject.remove(&england.ground).await?;
         }
+        let rows = all[0].last().map_or(0.0, |figures: &Figures| figures.get(ROWS));
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
+        sinks.push(sink::copy(&mut england.ground, rows as usize).await?);
     }
     println!();
     for ((name, _), runs) in settings.iter().zip(&all) {
         println!("{}", Figures::table(name, runs));
     }
-    let [batched, single] = [&all[0], &all[1]].map(|runs| Figures::medians(runs).get(RATE));
-    println!("  rate in batches / rate one by one, medians of {runs}: {:.2}", batched / single);
+    println!("{}", Figures::table("Debezium's JDBC sink, as many rows", &sinks));
+    let [batched, single] = [&all[0], &all[1]].map(|runs| Figures::medians(runs));
+    println!("  events a second in batches / one by one: {:.2}", batched.get(RATE) / single.get(RATE));
+    let sink = Figures::medians(&sinks).get(ROWS_RATE);
+    println!("  rows a second of dosi / of the sink: {:.2}", batched.get(ROWS_RATE) / sink);
     Ok(())
 }

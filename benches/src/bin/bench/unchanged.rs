@@ -3,18 +3,15 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
-use dosi_benches::backlog::{RATE, work_off};
+use dosi_benches::backlog::{ARCHIVE, RATE, work_off};
 use dosi_benches::england::{AFTER, BEFORE, England};
 use dosi_benches::figures::{Figures, shown};
 use dosi_benches::processes::{Processor, processor_of};
-use dosi_benches::statements::{Counting, by_text, first_and_last_commit};
-use dosi_benches::table::Table;
+use dosi_benches::statements::{self, Counting, DEAREST, first_and_last_commit};
 use dosi_tests::topics;
 
 use crate::latency;
 
-/// How often all profiles are sent again: a run is then about as long as one of England's events.
-const ROUNDS: usize = 5;
 const STARTS: usize = 5;
 const SETTLING: Duration = Duration::from_secs(5);
 const IDLE: Duration = Duration::from_secs(30);
@@ -22,21 +19,22 @@ const IDLE: Duration = Duration::from_secs(30);
 /// All profiles once more against what DoS agrees with, and England's events, in turn.
 pub(crate) async fn unchanged(england: &mut England, runs: usize) -> Result<()> {
     let mixed = england.ground.publish(england.records.iter().cloned()).await?;
-    let newest = england.newest();
-    let again = (0..ROUNDS).flat_map(|_| newest.iter().cloned());
-    let unchanged = england.ground.publish(again).await?;
-    let (mut of_mixed, mut of_unchanged) = (Vec::new(), Vec::new());
+    let again = england.unchanged();
+    let (again, unchanged) = (again.len(), england.ground.publish(again).await?);
+    let (mut of_mixed, mut of_unchanged, mut told) = (Vec::new(), Vec::new(), String::new());
     for _ in 0..runs {
         let mixed = (BEFORE, &mixed, england.records.len(), &mut of_mixed);
-        let unchanged = (AFTER, &unchanged, ROUNDS * newest.len(), &mut of_unchanged);
+        let unchanged = (AFTER, &unchanged, again, &mut of_unchanged);
         for (template, topic, events, figures) in [mixed, unchanged] {
             let subject = england.ground.subject(template, topic).await?;
             figures.push(work_off(&mut england.ground, &subject, events, 1).await?);
+            told = statements::table(subject.dos.client(), DEAREST).await?.to_string();
             subject.remove(&england.ground).await?;
         }
     }
     println!("\n{}", Figures::table("events of England", &of_mixed));
     println!("{}", Figures::table("unchanged events", &of_unchanged));
+    println!("statements of the last run\n\n{told}");
     let ratio = Figures::medians(&of_unchanged).get(RATE) / Figures::medians(&of_mixed).get(RATE);
     println!("  rate of unchanged events / rate of England's, medians of {runs}: {ratio:.2}");
     Ok(())
@@ -57,7 +55,7 @@ pub(crate) async fn start(england: &mut England) -> Result<()> {
         let began = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64();
         let dosi = subject.dosi.start(&["run", "--exit-at-end"])?;
         dosi.wait()?;
-        let (first, _) = first_and_last_commit(subject.dos.client()).await?;
+        let (first, _) = first_and_last_commit(subject.dos.client(), ARCHIVE).await?;
         let mut figures = Figures::default();
         figures.add("start to first event in DoS", first - began, "s");
         starts.push(figures);
@@ -83,10 +81,6 @@ async fn idle(england: &mut England, subject: &dosi_benches::ground::Subject) ->
     figures.add("Kafka", 100.0 * (parts_now.kafka - parts.kafka) / seconds, "% of a core");
     figures.add("statements", executed.statements / seconds, "/s");
     println!("{}", Figures::table("idle", &[figures]));
-    let mut table = Table::new(&["calls", "statement"]);
-    for (text, calls, _) in by_text(subject.dos.client()).await? {
-        table.row([calls.to_string(), text]);
-    }
-    println!("{table}");
+    println!("{}", statements::table(subject.dos.client(), i64::MAX).await?);
     Ok(())
 }
