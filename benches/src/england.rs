@@ -36,14 +36,14 @@ pub struct England {
 
 impl England {
     /// Where its data is not, a made-up country of the same size takes its place, said on stderr.
-    pub async fn prepare() -> Result<Self> {
+    pub async fn prepare(shared_buffers: &'static str) -> Result<Self> {
         let country = if let Some(folder) = england_folder() {
             Country::read(&folder)?
         } else {
             eprintln!("a made-up country of the same size takes its place");
             generate(SEED, ENGLAND_ORGANISATIONS)
         };
-        let ground = Ground::start().await?;
+        let ground = Ground::start(shared_buffers).await?;
         step("loaded DoS", ground.make_template(BEFORE, &country.services, &country.locations)).await?;
         let records: Vec<Record> = country.events.iter().map(Record::of).collect::<Result<_>>()?;
         let dos = Dos::create_named(&ground.addresses, AFTER, BEFORE).await?;

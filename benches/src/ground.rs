@@ -40,9 +40,9 @@ pub struct PartsTime {
 
 impl Ground {
     /// The parts end with the thread that calls this: call it from the main one.
-    pub async fn start() -> Result<Self> {
+    pub async fn start(shared_buffers: &'static str) -> Result<Self> {
         eprintln!("starting PostgreSQL, Kafka and the schema registry");
-        let stack = Stack::start(&Settings { durability: Durability::Synced, kafka_nodes: 1 })?;
+        let stack = Stack::start(&Settings { durability: Durability::Synced, kafka_nodes: 1, shared_buffers })?;
         let addresses = stack.addresses();
         dos::make_empty_template(&addresses).await?;
         Ok(Self { addresses, stack })

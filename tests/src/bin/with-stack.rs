@@ -10,7 +10,9 @@ use std::process::{ExitCode, ExitStatus};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use dosi_tests::stack::{Addresses, Durability, Scratch, Settings, Stack, bound_to_parent, give_up, signal};
+use dosi_tests::stack::{
+    Addresses, Durability, SHARED_BUFFERS, Scratch, Settings, Stack, bound_to_parent, give_up, signal,
+};
 use dosi_tests::{dos, planted};
 use tokio::process::Child;
 use tokio::signal::unix::{SignalKind, signal as listen};
@@ -101,7 +103,7 @@ async fn start(synced: bool, bare: bool) -> Result<Option<Stack>> {
     }
     eprintln!("starting PostgreSQL, Kafka and the schema registry");
     let durability = if synced { Durability::Synced } else { Durability::Unsynced };
-    let stack = Stack::start(&Settings { durability, kafka_nodes: 1 })?;
+    let stack = Stack::start(&Settings { durability, kafka_nodes: 1, shared_buffers: SHARED_BUFFERS })?;
     dos::make_empty_template(&stack.addresses()).await?;
     Ok(Some(stack))
 }

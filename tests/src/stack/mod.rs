@@ -22,7 +22,7 @@ pub use kafka::{Kafka, Listener};
 pub use nginx::Nginx;
 pub use part::{Part, bound_to_parent, give_up, signal};
 pub use ports::free_port;
-pub use postgres::{BaseBackup, Durability, Postgres, SUPERUSER};
+pub use postgres::{BaseBackup, Durability, Postgres, SHARED_BUFFERS, SUPERUSER};
 pub use registry::Registry;
 pub use scratch::Scratch;
 pub use security::{Security, USER};
@@ -35,6 +35,8 @@ pub struct Settings {
     pub durability: Durability,
     /// 1, or 3 for a cluster that can lose a broker.
     pub kafka_nodes: u16,
+    /// PostgreSQL's memory for pages, as it writes it; as a rule [`SHARED_BUFFERS`].
+    pub shared_buffers: &'static str,
 }
 
 /// One of each part, running. Dropping it stops all of them and removes their data.
@@ -51,15 +53,20 @@ impl Stack {
     ///
     /// The parts end with the thread that calls this: call it from one that stays, best the main thread.
     pub fn start(settings: &Settings) -> Result<Self> {
-        Self::start_listening(settings.durability, vec![Vec::new(); settings.kafka_nodes.into()])
+        Self::launch(settings.durability, settings.shared_buffers, vec![Vec::new(); settings.kafka_nodes.into()])
     }
 
     /// As [`Self::start`], with one Kafka node for each list of further listeners.
     pub fn start_listening(durability: Durability, listeners: Vec<Vec<Listener>>) -> Result<Self> {
+        Self::launch(durability, SHARED_BUFFERS, listeners)
+    }
+
+    fn launch(durability: Durability, shared_buffers: &'static str, listeners: Vec<Vec<Listener>>) -> Result<Self> {
         let installed = Installed::find()?;
         // All are set off before any is waited for, as most of their time is spent side by side.
         let mut registry = Registry::launch(&installed)?;
         let mut postgres = Postgres::prepare(durability)?;
+        postgres.shared_buffers = shared_buffers;
         let mut kafka = Kafka::prepare(&installed, listeners, None)?;
         postgres.launch()?;
         kafka.launch()?;

@@ -16,6 +16,8 @@ use super::scratch::Scratch;
 const BINARIES: &str = "/usr/lib/postgresql";
 const PASSWORD: &str = "local";
 /// User and password as in [`Postgres::url`].
+/// PostgreSQL's memory for pages, unless more is asked for.
+pub const SHARED_BUFFERS: &str = "256MB";
 pub const SUPERUSER: &str = "postgres:local";
 
 /// The tests' own sessions come without TLS.
@@ -41,6 +43,7 @@ pub struct Postgres {
     initdb: Option<Part>,
     port: u16,
     durability: Durability,
+    pub(super) shared_buffers: &'static str,
     binaries: PathBuf,
     /// With TLS, all but the superuser must use it.
     secured: bool,
@@ -95,7 +98,16 @@ impl Postgres {
             "--no-sync",
         ]);
         let initdb = Part::start("initdb", command, &scratch.path().join("initdb.log"))?;
-        Ok(Self { part: None, initdb: Some(initdb), port: free_port()?, durability, binaries, secured: false, scratch })
+        Ok(Self {
+            part: None,
+            initdb: Some(initdb),
+            port: free_port()?,
+            durability,
+            shared_buffers: SHARED_BUFFERS,
+            binaries,
+            secured: false,
+            scratch,
+        })
     }
 
     /// Starts the server, for the first time or again after [`Self::stop`], on the same port and data.
@@ -119,7 +131,7 @@ impl Postgres {
             format!("port={}", self.port),
             format!("unix_socket_directories={}", self.scratch.path().display()),
             "max_connections=300".to_owned(),
-            "shared_buffers=256MB".to_owned(),
+            format!("shared_buffers={}", self.shared_buffers),
             "max_wal_size=4GB".to_owned(),
             // For tests and benchmarks that count statements and ask when something was committed.
             "shared_preload_libraries=pg_stat_statements".to_owned(),
@@ -173,7 +185,17 @@ impl Postgres {
         command.arg("--write-recovery-conf");
         Part::start("pg_basebackup", command, &scratch.path().join("pg_basebackup.log"))?.finish()?;
         let (durability, binaries) = (self.durability, self.binaries.clone());
-        Self { part: None, initdb: None, port: free_port()?, durability, binaries, secured: false, scratch }.started()
+        Self {
+            part: None,
+            initdb: None,
+            port: free_port()?,
+            durability,
+            shared_buffers: SHARED_BUFFERS,
+            binaries,
+            secured: false,
+            scratch,
+        }
+        .started()
     }
 
     fn copying_to(&self, folder: &Path) -> Command {

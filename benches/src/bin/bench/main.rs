@@ -15,6 +15,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use dosi_benches::england::England;
 use dosi_benches::grown::Growth;
+use dosi_tests::stack::SHARED_BUFFERS;
 
 #[derive(Parser)]
 struct Arguments {
@@ -77,7 +78,8 @@ async fn main() -> ExitCode {
 }
 
 async fn run(benchmark: Benchmark) -> Result<()> {
-    let mut england = England::prepare().await?;
+    let grows = matches!(benchmark, Benchmark::Growth { .. });
+    let mut england = England::prepare(if grows { growth::SHARED_BUFFERS } else { SHARED_BUFFERS }).await?;
     match benchmark {
         Benchmark::Floor { runs } => england::floor(&england, runs).await,
         Benchmark::England { runs } => england::england(&mut england, runs).await,
