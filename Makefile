@@ -145,8 +145,8 @@ bench-peers: bench-build ## batches, one event a transaction, and Debezium's JDB
 	$(BENCH_TOOLS); $(BENCH) peers --runs $(RUNS)
 
 .PHONY: bench-profile
-bench-profile: bench-build ## flame graphs of dosi (DOSI_TEST_BINARY=another build)
-	$(BENCH_TOOLS); $(BENCH) profile
+bench-profile: bench-build ## flame graphs of dosi (DOSI_TEST_BINARY=another build SUFFIX=-before)
+	$(BENCH_TOOLS); $(BENCH) profile --suffix='$(SUFFIX)'
 
 .PHONY: bench-micro
 bench-micro: ## parse, decide and encode, a typical and the largest event of England

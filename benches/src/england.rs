@@ -63,6 +63,7 @@ impl England {
         let applied = newest.values().filter(|(_, outcome)| matches!(outcome, Outcome::Updated | Outcome::Unchanged));
         applied.map(|(record, _)| (*record).clone()).collect()
     }
+
     /// [`Self::newest`], several times over.
     pub fn unchanged(&self) -> Vec<Record> {
         let newest = self.newest();

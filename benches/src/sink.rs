@@ -24,7 +24,7 @@ const TABLE: &str = "public.sink_rows";
 /// As many as dosi has batches at a time.
 const TASKS: u32 = 2;
 const BATCH: u32 = 2_000;
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 const WRITTEN_WITHIN: Duration = Duration::from_secs(300);
 
 /// Lets the sink copy as many rows into an empty table.

@@ -20,6 +20,7 @@ const BY_TEXT: &str = "SELECT regexp_replace(left(query, 60), '\\s+', ' ', 'g'),
 
 const SESSIONS_END_WITHIN: Duration = Duration::from_secs(10);
 
+pub const LOG_BYTES: &str = "WAL bytes an event";
 /// So many statements take nearly all the time.
 pub const DEAREST: i64 = 16;
 
@@ -54,7 +55,7 @@ impl Executed {
     pub fn add_to(&self, figures: &mut Figures, events: f64) {
         figures.add("statements' execution time", self.seconds, "s");
         figures.add("statements an event", self.statements / events, "");
-        figures.add("WAL bytes an event", self.log_bytes / events, "");
+        figures.add(LOG_BYTES, self.log_bytes / events, "");
     }
 }
 

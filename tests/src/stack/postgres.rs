@@ -15,9 +15,9 @@ use super::scratch::Scratch;
 
 const BINARIES: &str = "/usr/lib/postgresql";
 const PASSWORD: &str = "local";
-/// User and password as in [`Postgres::url`].
 /// PostgreSQL's memory for pages, unless more is asked for.
 pub const SHARED_BUFFERS: &str = "256MB";
+/// User and password as in [`Postgres::url`].
 pub const SUPERUSER: &str = "postgres:local";
 
 /// The tests' own sessions come without TLS.

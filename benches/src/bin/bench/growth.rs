@@ -8,6 +8,7 @@ use dosi_benches::figures::{median, shown};
 use dosi_benches::ground::picture;
 use dosi_benches::grown::{Growth, bare_prepend, cost, histories_written, make};
 use dosi_benches::mix::Mix;
+use dosi_benches::statements::LOG_BYTES;
 use dosi_benches::table::Table;
 use dosi_tests::dos::Dos;
 
@@ -29,6 +30,7 @@ struct Costs {
     /// Of one history, by a bare statement at this length.
     bare_prepend: Vec<f64>,
     histories_an_event: Vec<f64>,
+    log_bytes: Vec<f64>,
 }
 
 impl Costs {
@@ -53,6 +55,7 @@ pub(crate) async fn growth(england: &mut England, growths: &[Growth], runs: usiz
         "wall µs/event",
         "processors µs/event",
         "bare prepend µs",
+        "WAL bytes/event",
         "wall ×",
         "processors ×",
     ]);
@@ -90,6 +93,7 @@ fn rows(table: &mut Table, name: &str, costs: &[Costs]) -> Vec<(f64, f64)> {
             shown(median(of.wall.clone())),
             shown(median(of.processors.clone())),
             prepend,
+            shown(median(of.log_bytes.clone())),
             format!("{:.2}", wall / first_wall),
             format!("{times:.2}"),
         ]);
@@ -109,6 +113,7 @@ async fn grown(england: &mut England, growth: Growth, topic: &str, runs: usize) 
         for (factor, costs) in FACTORS.iter().zip(&mut costs) {
             if growth == Growth::History {
                 let dos = england.ground.copy_of(&template(*factor)).await?;
+                dos.client().batch_execute(INTO_MEMORY).await?;
                 costs.bare_prepend.push(bare_prepend(dos.client()).await?);
                 dos.remove(&england.ground.addresses).await?;
             }
@@ -145,6 +150,7 @@ async fn run(england: &mut England, (template, topic, events): (&str, &str, usiz
     let (wall, processors) = cost(&figures, events);
     costs.wall.push(wall);
     costs.processors.push(processors);
+    costs.log_bytes.push(figures.get(LOG_BYTES));
     #[expect(clippy::cast_precision_loss, reason = "some thousand")]
     costs.histories_an_event.push(histories_written(subject.dos.client()).await? / events as f64);
     eprintln!(

@@ -62,7 +62,11 @@ enum Benchmark {
         runs: usize,
     },
     /// Flame graphs of dosi
-    Profile,
+    Profile {
+        /// Of the pictures' names
+        #[arg(long, default_value = "")]
+        suffix: String,
+    },
 }
 
 /// On the main thread, which the parts end with.
@@ -89,6 +93,6 @@ async fn run(benchmark: Benchmark) -> Result<()> {
         Benchmark::Growth { of, runs } => growth::growth(&mut england, &of, runs).await,
         Benchmark::Scale { runs } => scale::scale(&mut england, runs).await,
         Benchmark::Peers { runs } => scale::peers(&mut england, runs).await,
-        Benchmark::Profile => profile::profile(&mut england).await,
+        Benchmark::Profile { suffix } => profile::profile(&mut england, &suffix).await,
     }
 }

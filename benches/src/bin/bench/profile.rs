@@ -14,17 +14,17 @@ use dosi_tests::topics::Record;
 /// Folder of inferno's programs, as `deploy/local/install --bench` says.
 const INFERNO: &str = "DOSI_BENCH_INFERNO";
 const SAMPLES: &str = "samples";
-const SAMPLES_A_SECOND: &str = "199";
+const SAMPLES_A_SECOND: &str = "99";
 /// Bytes of stack kept with each sample, to be unwound later: the optimised program keeps no frame pointers.
-const STACKS: &str = "dwarf,16384";
+const STACKS: &str = "dwarf,65528";
 /// Narrower frames, in percent of all, are left out.
 const NARROWEST: &str = "0.3";
 
-pub(crate) async fn profile(england: &mut England) -> Result<()> {
+pub(crate) async fn profile(england: &mut England, suffix: &str) -> Result<()> {
     let mixed = england.records.clone();
     let unchanged = england.unchanged();
-    draw(england, "England's events", BEFORE, mixed, "profile-england.svg").await?;
-    draw(england, "Profiles that change nothing", AFTER, unchanged, "profile-unchanged.svg").await
+    draw(england, "England's events", BEFORE, mixed, &format!("profile-england{suffix}.svg")).await?;
+    draw(england, "Profiles that change nothing", AFTER, unchanged, &format!("profile-unchanged{suffix}.svg")).await
 }
 
 async fn draw(england: &mut England, title: &str, template: &str, events: Vec<Record>, name: &str) -> Result<()> {
@@ -64,7 +64,7 @@ fn flame_graph(scratch: &Path, title: &str, picture: &Path) -> Result<()> {
         .stdout(Stdio::piped())
         .spawn()?;
     let drawn = Command::new(inferno.join("inferno-flamegraph"))
-        .args(["--title", title, "--minwidth", NARROWEST, "--hash"])
+        .args(["--title", title, "--minwidth", NARROWEST, "--countname", "ns", "--hash"])
         .stdin(collapse.stdout.take().context("no output")?)
         .stdout(File::create(&drawing)?)
         .status()?;
