@@ -79,6 +79,12 @@ impl Postgres {
         Ok(self)
     }
 
+    /// Not started, on a port of its own.
+    fn new(durability: Durability, binaries: PathBuf, scratch: Scratch, initdb: Option<Part>) -> Result<Self> {
+        let (port, shared_buffers) = (free_port()?, SHARED_BUFFERS);
+        Ok(Self { part: None, initdb, port, durability, shared_buffers, binaries, secured: false, scratch })
+    }
+
     /// Sets `initdb` off without waiting for it.
     pub(super) fn prepare(durability: Durability) -> Result<Self> {
         let binaries = newest_binaries()?;
@@ -98,16 +104,7 @@ impl Postgres {
             "--no-sync",
         ]);
         let initdb = Part::start("initdb", command, &scratch.path().join("initdb.log"))?;
-        Ok(Self {
-            part: None,
-            initdb: Some(initdb),
-            port: free_port()?,
-            durability,
-            shared_buffers: SHARED_BUFFERS,
-            binaries,
-            secured: false,
-            scratch,
-        })
+        Self::new(durability, binaries, scratch, Some(initdb))
     }
 
     /// Starts the server, for the first time or again after [`Self::stop`], on the same port and data.
@@ -184,18 +181,7 @@ impl Postgres {
         let mut command = self.copying_to(&scratch.path().join("data"));
         command.arg("--write-recovery-conf");
         Part::start("pg_basebackup", command, &scratch.path().join("pg_basebackup.log"))?.finish()?;
-        let (durability, binaries) = (self.durability, self.binaries.clone());
-        Self {
-            part: None,
-            initdb: None,
-            port: free_port()?,
-            durability,
-            shared_buffers: SHARED_BUFFERS,
-            binaries,
-            secured: false,
-            scratch,
-        }
-        .started()
+        Self::new(self.durability, self.binaries.clone(), scratch, None)?.started()
     }
 
     fn copying_to(&self, folder: &Path) -> Command {
