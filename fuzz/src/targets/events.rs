@@ -65,6 +65,7 @@ fn check(dos: &Dos, records: &[InputRecord]) {
         laws::deciding_again_changes_nothing(dos.clone(), input);
     }
     laws::rows_come_in_any_order(dos.clone(), &inputs);
+    laws::what_no_event_reaches_changes_nothing(dos, &inputs);
     laws::a_batch_is_its_events(dos.clone(), &inputs);
     let decisions = dos.clone().batch(&inputs);
     for ((record, decoded), decision) in records.iter().zip(&decoded).zip(&decisions) {

@@ -57,7 +57,7 @@ impl InputBody {
 pub struct DosState {
     /// Largest accepted sequence number; a code without one counts as 0 (rule 1.4).
     pub sequences: HashMap<OdsCode, i64>,
-    /// Candidates of rule 3.1 in id order.
+    /// Candidates of rule 3.1 in id order; those that rule 3.3 drops for every event may be missing.
     pub services: HashMap<OdsCode, Vec<Service>>,
     /// By postcode without spaces in upper case; rows in id order. A postcode without a row may be missing.
     pub locations: HashMap<String, Vec<Location>>,

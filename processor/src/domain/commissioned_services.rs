@@ -73,6 +73,14 @@ pub fn holds_palliative_care(service: &Service) -> bool {
     service.type_id == service_type::PHARMACY && service.ods_code.chars().count() == OdsCode::LEN
 }
 
+/// The only Z code that rules 5.7 and 6.5 ask of this service.
+pub fn z_code_of(service: &Service) -> Option<ZCode> {
+    if holds_palliative_care(service) {
+        return Some(ZCode::PALLIATIVE_CARE);
+    }
+    Commissioned::of_type(service.type_id).map(Commissioned::z_code)
+}
+
 /// Rule 5.7: how the Z code must change; `None` when it need not.
 pub fn palliative_care_change(offered: Option<bool>, service: &Service) -> Option<ChangeType> {
     if !holds_palliative_care(service) {

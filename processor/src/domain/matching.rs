@@ -1,5 +1,7 @@
 //! Which services of DoS belong to an event, and what is missing among them (section 3).
 
+use std::collections::BTreeMap;
+
 use super::{
     change_event::{ChangeEvent, Organisation},
     commissioned_services::{Commissioned, holds_palliative_care},
@@ -27,6 +29,25 @@ pub fn is_candidate(code: OdsCode, service: &Service) -> bool {
 pub fn remains(service: &Service, event: &ChangeEvent) -> bool {
     let offered = Commissioned::of_type(service.type_id).is_none_or(|what| event.offers(what));
     service.is_active() || offered
+}
+
+/// What the events of one code have between them of the two that services of a type of their own stand for (rule 3.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offered {
+    pub blood_pressure: bool,
+    pub contraception: bool,
+}
+
+/// The codes of a batch, each with what its events have: a service that [`remains`] for none of them is not needed, for
+/// nothing but an event that has what it stands for can open it.
+pub fn offered<'a>(events: impl Iterator<Item = &'a ChangeEvent>) -> BTreeMap<OdsCode, Offered> {
+    let mut codes = BTreeMap::<OdsCode, Offered>::new();
+    for event in events {
+        let offered = codes.entry(event.ods_code).or_default();
+        offered.blood_pressure |= event.offers(Commissioned::BloodPressure);
+        offered.contraception |= event.offers(Commissioned::Contraception);
+    }
+    codes
 }
 
 /// Rule 3.4.

@@ -54,7 +54,7 @@ pub struct Service {
     pub opening: BTreeMap<DayId, BTreeSet<Period>>,
     /// Every date that has a row or rows.
     pub specified: BTreeMap<NaiveDate, SpecifiedDate>,
-    /// (sgid, sdid) pairs of `servicesgsds` among the three that rules 5.7 and 6.5 know.
+    /// The pair of `servicesgsds` that rules 5.7 and 6.5 ask of a service of its type, if it is there.
     pub z_codes: BTreeSet<ZCode>,
 }
 

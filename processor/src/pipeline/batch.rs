@@ -1,10 +1,6 @@
 //! One batch: the transaction in which its effects, its archive, its output and its position become durable together.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use deadpool_postgres::Transaction;
@@ -18,8 +14,7 @@ use crate::{
         audit::Outcome,
         batch::{self, DeadLetter, DosState, Effects, EventDecision, Input, Moment},
         history::HistoryHead,
-        ods_code::OdsCode,
-        postcode,
+        matching, postcode,
     },
     fault_injection::{Mutant, is},
     postgres::{
@@ -194,17 +189,16 @@ pub async fn load(
     inputs: &[&Input],
     moved: impl Future<Output = Result<bool, Fault>>,
 ) -> Result<Option<DosState>, Fault> {
-    let codes: BTreeSet<OdsCode> =
-        inputs.iter().filter_map(|input| input.body.event()).map(|event| event.ods_code).collect();
-    if codes.is_empty() {
+    let offered = matching::offered(inputs.iter().filter_map(|input| input.body.event()));
+    if offered.is_empty() {
         return Ok(moved.await?.then(DosState::default));
     }
-    let codes: Vec<OdsCode> = codes.into_iter().collect();
+    let codes = offered.keys().copied().collect();
     postgres::load::prepare_first(transaction).await?;
     let (moved, sequences, candidates, z_code_pairs) = join!(
         moved,
         postgres::load::lock_sequences(transaction, &codes),
-        postgres::services::candidates(transaction, &codes),
+        postgres::services::candidates(transaction, &offered),
         postgres::load::z_code_pairs(transaction),
     );
     if !moved? {

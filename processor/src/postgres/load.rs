@@ -8,7 +8,7 @@ use futures::join;
 use tokio_postgres::Row;
 
 use super::{
-    Result, position, services,
+    Fault, Result, position, services,
     statement::{Params, prepare, query},
 };
 use crate::{
@@ -45,28 +45,25 @@ pub async fn prepare_first(tx: &Transaction<'_>) -> Result<()> {
 }
 
 /// Locks the codes' sequence rows until the transaction ends and gives the largest accepted numbers (rule 1.4).
-pub async fn lock_sequences(tx: &Transaction<'_>, codes: &[OdsCode]) -> Result<HashMap<OdsCode, i64>> {
+///
+/// `codes` are distinct: one row may not be met twice by one `ON CONFLICT DO UPDATE`.
+pub async fn lock_sequences(tx: &Transaction<'_>, codes: &BTreeSet<OdsCode>) -> Result<HashMap<OdsCode, i64>> {
     if codes.is_empty() {
         return Ok(HashMap::new());
     }
-    // One row may not be met twice by one `ON CONFLICT DO UPDATE`.
-    let distinct: BTreeSet<OdsCode> = codes.iter().copied().collect();
-    let texts: Vec<&str> = distinct.iter().map(OdsCode::as_str).collect();
+    let texts: Vec<&str> = codes.iter().map(OdsCode::as_str).collect();
     let lock = if is(Mutant::SequenceWithoutLock) { MAKE_SEQUENCES } else { LOCK_SEQUENCES };
     let [lock, read] = prepare(tx, [lock, SEQUENCES]).await?;
     let params: Params = &[&texts];
     // Both are waited for: after a failed lock the read fails too, which would hide the reason.
     let (locked, rows) = join!(tx.execute(&lock, params), tx.query(&read, params));
     locked?;
-    let rows = rows?;
-    let by_text: HashMap<&str, OdsCode> = distinct.iter().map(|code| (code.as_str(), *code)).collect();
-    let mut sequences = HashMap::with_capacity(rows.len());
-    for row in &rows {
-        if let Some(code) = by_text.get(row.try_get::<_, &str>(0)?) {
-            sequences.insert(*code, row.try_get(1)?);
-        }
-    }
-    Ok(sequences)
+    rows?.iter().map(|row| Ok((ods_code(row)?, row.try_get(1)?))).collect()
+}
+
+/// The first column, where a statement gives back a code that it was asked for.
+pub(super) fn ods_code(row: &Row) -> Result<OdsCode> {
+    OdsCode::parse(row.try_get(0)?).map_err(|_| Fault::unclear("a row of no code that was asked for"))
 }
 
 const LOCATIONS: &str = "SELECT postcode, postaltown, easting, northing, latitude, longitude FROM locations

@@ -1,4 +1,4 @@
-//! The candidates of rule 3.1, locked, with all that hangs on them.
+//! The candidates of rule 3.1, less those that rule 3.3 drops for every event, locked, with all that hangs on them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -9,12 +9,14 @@ use tokio_postgres::Row;
 
 use super::{
     Result,
-    load::z_code_columns,
+    load::ods_code,
     statement::{Params, query},
     time_of_day::TimeOfDay,
 };
 use crate::{
     domain::{
+        commissioned_services::z_code_of,
+        matching::Offered,
         ods_code::OdsCode,
         opening_times::{DayId, Period},
         service::{Service, ZCode},
@@ -32,14 +34,15 @@ pub(super) const CANDIDATES: &str =
     "SELECT k.code, s.id, s.uid, s.name, s.odscode, s.typeid, s.statusid, s.parentid, s.address, s.town,
         s.postcode, s.easting, s.northing, s.latitude, s.longitude, s.publicphone, s.web
     FROM (
-        SELECT c.code, x.id FROM unnest($1::text[]) AS c(code) CROSS JOIN LATERAL (
+        SELECT c.code, c.blood_pressure, c.contraception, x.id
+        FROM unnest($1::text[], $2::bool[], $3::bool[]) AS c(code, blood_pressure, contraception) CROSS JOIN LATERAL (
             SELECT id FROM services
             WHERE odscode >= c.code AND odscode <= c.code || repeat('z', 250) AND starts_with(odscode, c.code) OFFSET 0
         ) AS x OFFSET 0
     ) AS k JOIN services AS s ON s.id = k.id
     WHERE starts_with(s.odscode, k.code)
-        AND (s.typeid + 0 IN (13, 131, 132, 134, 137) AND s.statusid + 0 = 1
-            OR s.typeid + 0 IN (148, 149) AND s.statusid + 0 IN (1, 2, 3))
+        AND (s.typeid + 0 IN (13, 131, 132, 134, 137, 148, 149) AND s.statusid + 0 = 1
+            OR s.statusid + 0 IN (2, 3) AND (s.typeid + 0 = 148 AND k.blood_pressure OR s.typeid + 0 = 149 AND k.contraception))
     ORDER BY s.id FOR NO KEY UPDATE OF s";
 const TYPES: &str = "SELECT id, name FROM servicetypes WHERE id = ANY($1)";
 const STATUSES: &str = "SELECT id, name FROM servicestatuses WHERE id = ANY($1)";
@@ -63,31 +66,27 @@ const DATES: &str =
     FROM servicespecifiedopeningdates AS d
     LEFT JOIN servicespecifiedopeningtimes AS t ON t.servicespecifiedopeningdateid = d.id
     WHERE d.serviceid = ANY($1) AND d.date BETWEEN '0001-01-01' AND '9999-12-31' GROUP BY d.serviceid";
-/// One look-up by the whole unique key for each service and code, in a subquery of its own (`OFFSET 0`): one discriminator alone
-/// belongs to many thousand services, which the planner cannot know without statistics.
+/// One look-up by the whole unique key for each service and its code, in a subquery of its own (`OFFSET 0`): one discriminator
+/// alone belongs to many thousand services, which the planner cannot know without statistics.
 const Z_CODES: &str = "SELECT g.serviceid, g.sgid, g.sdid
-    FROM unnest($1::int[]) AS w(id) CROSS JOIN unnest($2::int[], $3::int[]) AS z(sgid, sdid) CROSS JOIN LATERAL (
-        SELECT serviceid, sgid, sdid FROM servicesgsds WHERE serviceid = w.id AND sdid = z.sdid AND sgid = z.sgid OFFSET 0
+    FROM unnest($1::int[], $2::int[], $3::int[]) AS w(id, sgid, sdid) CROSS JOIN LATERAL (
+        SELECT serviceid, sgid, sdid FROM servicesgsds WHERE serviceid = w.id AND sdid = w.sdid AND sgid = w.sgid OFFSET 0
     ) AS g";
 
 /// Locks the candidates of these codes, in id order, and reads their own columns.
-pub async fn candidates(tx: &Transaction<'_>, codes: &[OdsCode]) -> Result<Vec<Candidate>> {
-    let distinct: BTreeSet<OdsCode> = codes.iter().copied().collect();
-    if distinct.is_empty() {
+pub async fn candidates(tx: &Transaction<'_>, codes: &BTreeMap<OdsCode, Offered>) -> Result<Vec<Candidate>> {
+    if codes.is_empty() {
         return Ok(Vec::new());
     }
-    let texts: Vec<&str> = distinct.iter().map(OdsCode::as_str).collect();
+    let texts: Vec<&str> = codes.keys().map(OdsCode::as_str).collect();
+    let (blood_pressure, contraception): (Vec<bool>, Vec<bool>) =
+        codes.values().map(|offered| (offered.blood_pressure, offered.contraception)).unzip();
     let candidates =
         if is(Mutant::RowsWithoutLock) { CANDIDATES.trim_end_matches("FOR NO KEY UPDATE OF s") } else { CANDIDATES };
-    let rows = query(tx, candidates, &[&texts]).await?;
-    let by_text: HashMap<&str, OdsCode> = distinct.iter().map(|code| (code.as_str(), *code)).collect();
-    let mut found = Vec::with_capacity(rows.len());
-    for row in &rows {
-        if let Some(code) = by_text.get(row.try_get::<_, &str>(0)?) {
-            found.push(Candidate { code: *code, parent_id: row.try_get(7)?, service: bare_service(row)? });
-        }
-    }
-    Ok(found)
+    let rows = query(tx, candidates, &[&texts, &blood_pressure, &contraception]).await?;
+    rows.iter()
+        .map(|row| Ok(Candidate { code: ods_code(row)?, parent_id: row.try_get(7)?, service: bare_service(row)? }))
+        .collect()
 }
 
 /// A service on its way: locked, its own columns are read, the rest follows.
@@ -133,8 +132,10 @@ pub async fn complete(tx: &Transaction<'_>, mut found: Vec<Candidate>) -> Result
     let types = distinct(found.iter().map(|candidate| candidate.service.type_id));
     let statuses = distinct(found.iter().map(|candidate| candidate.service.status_id));
     let parents = distinct(found.iter().filter_map(|candidate| candidate.parent_id));
-    let (groups, discriminators) = z_code_columns(&ZCode::ALL);
-    let (by_service, by_service_and_code): (Params, Params) = (&[&ids], &[&ids, &groups, &discriminators]);
+    let asked = found.iter().filter_map(|candidate| Some((candidate.service.id, z_code_of(&candidate.service)?)));
+    let (holders, (groups, discriminators)): (Vec<i32>, (Vec<i32>, Vec<i32>)) =
+        asked.map(|(id, code)| (id, (code.sgid, code.sdid))).unzip();
+    let (by_service, by_service_and_code): (Params, Params) = (&[&ids], &[&holders, &groups, &discriminators]);
     let (types, statuses, regions, days, dates, z_codes) = join!(
         names(tx, TYPES, &types),
         names(tx, STATUSES, &statuses),

@@ -4,7 +4,7 @@ use std::{collections::HashMap, path::Path};
 
 use chrono::{DateTime, TimeZone as _, Utc};
 use dosi::{
-    domain::{ods_code::OdsCode, service::Service},
+    domain::{matching::Offered, ods_code::OdsCode, service::Service},
     postgres::{
         Client, Fault, Pool, Transaction, migrations,
         pool::{PoolSettings, build},
@@ -40,7 +40,8 @@ pub(crate) async fn run(config: &Config, sql: &str) {
 
 /// The services of these codes, locked and read as a batch does.
 pub(crate) async fn services(tx: &Transaction<'_>, codes: &[OdsCode]) -> Result<HashMap<OdsCode, Vec<Service>>, Fault> {
-    complete(tx, candidates(tx, codes).await?).await
+    let all = Offered { blood_pressure: true, contraception: true };
+    complete(tx, candidates(tx, &codes.iter().map(|code| (*code, all)).collect()).await?).await
 }
 
 impl Database {

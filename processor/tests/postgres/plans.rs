@@ -130,7 +130,7 @@ fn effects_of(codes: &[OdsCode], services: &[&Service], pending: &[PendingChange
 /// One batch of these codes, from the position to the outbox; how many services it changed.
 async fn batch(tx: &Transaction<'_>, codes: &[OdsCode], from: i64) -> usize {
     position::compare_and_set(tx, TOPIC, 0, from, from + 1).await.unwrap();
-    lock_sequences(tx, codes).await.unwrap();
+    lock_sequences(tx, &codes.iter().copied().collect()).await.unwrap();
     let loaded = services(tx, codes).await.unwrap();
     let found: Vec<&Service> = loaded.values().flatten().collect();
     let ids: Vec<i32> = found.iter().map(|service| service.id).collect();

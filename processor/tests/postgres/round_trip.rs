@@ -10,6 +10,7 @@ use dosi::{
     domain::{
         batch::{ChangedColumns, Effects, Mail, ServiceWrite},
         history::{HistoryBase, HistoryHead, HistoryWrite},
+        matching::Offered,
         opening_times::{DayId, Period},
         service::{Creator, Service, SpecifiedDate, ZCode},
     },
@@ -17,6 +18,7 @@ use dosi::{
         Fault,
         apply::{ApplyContext, apply},
         load::{history_heads, locations, lock_sequences, pending_changes, z_code_pairs},
+        services::{candidates, complete},
     },
 };
 
@@ -89,6 +91,27 @@ async fn a_service_is_read_with_all_that_hangs_on_it() {
     assert_eq!((two.region.as_str(), two.status_name.as_str(), two.address.as_deref()), ("Two", "closed", None));
     assert!(two.opening.is_empty() && two.specified.is_empty() && two.z_codes.is_empty());
     assert_eq!(found[2].region, "Three");
+    database.drop().await;
+}
+
+#[tokio::test]
+async fn a_closed_service_is_read_where_an_event_has_what_it_stands_for() {
+    let Some(database) = Database::new().await else { return };
+    database.execute(SERVICES).await;
+    database.execute("UPDATE services SET statusid = 3 WHERE id = 6").await;
+    let mut client = database.client().await;
+    let tx = begin(&mut client).await;
+    for (blood_pressure, contraception, ids) in
+        [(false, false, vec![1, 3]), (true, false, vec![1, 2, 3]), (false, true, vec![1, 3, 6])]
+    {
+        let offered = Offered { blood_pressure, contraception };
+        let candidates = candidates(&tx, &BTreeMap::from([(code("FA002"), offered)])).await.unwrap();
+        let found = complete(&tx, candidates).await.unwrap();
+        let found: Vec<i32> = found[&code("FA002")].iter().map(|service| service.id).collect();
+        assert_eq!(found, ids, "{offered:?}");
+    }
+    drop(tx);
+    drop(client);
     database.drop().await;
 }
 
@@ -260,7 +283,7 @@ async fn pending_changes_are_rejected_and_mailed() {
     database.execute(changes).await;
     let mut client = database.client().await;
     let tx = begin(&mut client).await;
-    lock_sequences(&tx, &[code("FA002")]).await.unwrap();
+    lock_sequences(&tx, &[code("FA002")].into()).await.unwrap();
     let pending = pending_changes(&tx, &[1, 2, 3]).await.unwrap();
     assert_eq!(pending.iter().map(|change| change.id.as_str()).collect::<Vec<_>>(), ["a", "b"]);
     assert_eq!((pending[0].service_id, pending[0].creator.email.as_deref()), (2, Some("e@x")));
@@ -274,7 +297,7 @@ async fn pending_changes_are_rejected_and_mailed() {
         ..Effects::default()
     };
     apply(&tx, &effects, &context(&HashMap::new(), &["x", "y"]), ready(Ok(()))).await.unwrap();
-    assert_eq!(lock_sequences(&tx, &[code("FA002")]).await.unwrap()[&code("FA002")], 12);
+    assert_eq!(lock_sequences(&tx, &[code("FA002")].into()).await.unwrap()[&code("FA002")], 12);
     tx.commit().await.unwrap();
     let rejected = "SELECT string_agg(concat_ws(' ', id, modifiersname, modifiedtimestamp), ',') FROM changes
         WHERE approvestatus = 'REJECTED'";

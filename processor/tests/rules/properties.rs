@@ -36,6 +36,11 @@ proptest! {
     }
 
     #[test]
+    fn what_no_event_reaches_changes_nothing(dos in dos(), events in vec(event(), 1..4)) {
+        laws::what_no_event_reaches_changes_nothing(&dos, &inputs(&events));
+    }
+
+    #[test]
     fn several_events_in_one_batch_are_as_good_as_one_batch_each(dos in dos(), events in vec(event(), 1..5)) {
         laws::a_batch_is_its_events(dos, &inputs(&events));
     }
