@@ -4,7 +4,7 @@ use chrono::{NaiveDate, Timelike as _};
 use dosi::domain::{
     address,
     ods_code::OdsCode,
-    opening_times::{DayId, Period, parse_date, parse_time},
+    opening_times::{DayId, Notation, Period, Written, parse_date, parse_time},
     phone, postcode,
     text::is_blank,
     website,
@@ -41,7 +41,7 @@ fn every_time_is_read(seconds: u32) {
     for spelling in spellings_of_time(seconds) {
         assert_eq!(parse_time(&spelling), Some(seconds), "{spelling}");
     }
-    let clock = Period { start: seconds, end: 86_399 }.clock_text();
+    let clock = Written(Period { start: seconds, end: 86_399 }, Notation::Clock).to_string();
     let (start, _) = clock.split_once('-').unwrap();
     assert_eq!(parse_time(start), Some(seconds - seconds % 60));
 }

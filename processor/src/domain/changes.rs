@@ -1,12 +1,15 @@
 //! What can change on a service, and the keys under which histories and reports tell of it (sections 6 and 7).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use chrono::NaiveDate;
 
 use super::{
     audit::ChangeType,
-    opening_times::{DayId, Period},
+    opening_times::{DayId, Period, Written},
     service::{Location, Service, SpecifiedDate, ZCode, status},
 };
 
@@ -67,20 +70,18 @@ pub struct Opening {
     pub period: Option<Period>,
 }
 
-impl Opening {
-    /// `28800-64800`, `2026-12-25-36000-57600` or `2026-12-25-closed` (rules 7.4, 7.5).
-    pub fn seconds_text(self) -> String {
-        self.dated(self.period.map(Period::seconds_text))
-    }
-
-    /// `08:00-18:00`, `2029-07-24-09:00-13:00` or `2029-07-24-closed` (section 8).
-    pub fn clock_text(self) -> String {
-        self.dated(self.period.map(Period::clock_text))
-    }
-
-    fn dated(self, period: Option<String>) -> String {
-        let period = period.unwrap_or_else(|| "closed".to_owned());
-        self.date.map_or_else(|| period.clone(), |date| format!("{date}-{period}"))
+/// `08:00-18:00`, `2029-07-24-09:00-13:00` or `2029-07-24-closed` (section 8); in seconds `28800-64800`,
+/// `2026-12-25-36000-57600` or `2026-12-25-closed` (rules 7.4, 7.5).
+impl fmt::Display for Written<Opening> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(Opening { date, period }, notation) = *self;
+        if let Some(date) = date {
+            write!(formatter, "{date}-")?;
+        }
+        match period {
+            Some(period) => Written(period, notation).fmt(formatter),
+            None => formatter.write_str("closed"),
+        }
     }
 }
 

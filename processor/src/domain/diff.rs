@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use chrono::NaiveDate;
+use itertools::Itertools as _;
 
 use super::{
     address,
@@ -10,7 +11,7 @@ use super::{
     change_event::ChangeEvent,
     changes::Change,
     commissioned_services::{Commissioned, palliative_care_change, status_change},
-    opening_times::{DayId, OpeningHours, Period, hours},
+    opening_times::{DayId, Notation, OpeningHours, Period, Written, hours},
     phone, postcode,
     service::{Location, Service, SpecifiedDate, ZCode, status},
     text::{is_blank, is_blank_or_null},
@@ -127,8 +128,8 @@ impl Difference {
     /// Rule 5.5, first part: told whatever the event's times are.
     fn bank_holiday(&mut self, service: &Service) {
         if let Some(periods) = service.opening.get(&DayId::BANK_HOLIDAY).filter(|periods| !periods.is_empty()) {
-            let periods: Vec<String> = periods.iter().map(|period| period.clock_text()).collect();
-            self.notices.push(Notice::BankHoliday(periods.join(",")));
+            let periods = periods.iter().map(|period| Written(*period, Notation::Clock)).join(",");
+            self.notices.push(Notice::BankHoliday(periods));
         }
     }
 

@@ -85,7 +85,7 @@ impl<'a> Closing<'a> {
         }
         reports.extend(of_service);
         if let Some(entry) = entry {
-            self.add_history(service_id, &entry, reports);
+            self.add_history(service_id, entry, reports);
         }
     }
 
@@ -108,7 +108,7 @@ impl<'a> Closing<'a> {
     }
 
     /// Rule 7.1. That a history was no object is told by the first event that adds to it.
-    fn add_history(&mut self, service_id: i32, entry: &str, reports: &mut Vec<Report>) {
+    fn add_history(&mut self, service_id: i32, entry: String, reports: &mut Vec<Report>) {
         let is_first = !self.histories.contains_key(&service_id);
         let head = self.heads.get(&service_id);
         let history = self.histories.entry(service_id).or_insert_with(|| NewHistory::begin(service_id, head));

@@ -1,12 +1,16 @@
 //! `servicehistories.history` (section 7): new entries are put in front of a text whose older bytes nobody touches.
 //! The text is never parsed: numbers in old entries must not change form, nor keys their order.
 
+use std::fmt::{self, Write as _};
+
 use chrono::{DateTime, Utc};
+use itertools::Itertools as _;
 
 use super::{
     audit::ChangeType,
     changes::{KeyChange, KeyValue, Opening, Scalar},
     london,
+    opening_times::{Notation, Written},
 };
 
 /// Who the entries say it was (rule 7.1).
@@ -14,6 +18,9 @@ pub const USER_ID: &str = "DOS_INTEGRATION";
 
 /// Longest key that is read as a number; it leaves room for the next one.
 const KEY_DIGITS_MAX: usize = 30;
+
+/// Room for an entry that tells of a week's hours, so that it is written without growing.
+const ENTRY_BYTES_USUAL: usize = 2048;
 
 /// What is known of a history without reading it whole, white space around it left aside.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,8 +116,8 @@ pub struct NewHistory {
     base: HistoryBase,
     is_alien: bool,
     newest: Option<i128>,
-    /// Oldest first.
-    entries: Vec<String>,
+    /// With their keys, oldest first.
+    entries: Vec<(i128, String)>,
 }
 
 impl NewHistory {
@@ -129,78 +136,96 @@ impl NewHistory {
     }
 
     /// Rule 7.1: the key is the present second, or one more than the newest key when that is not smaller.
-    pub fn push(&mut self, entry: &str, now: DateTime<Utc>) {
+    pub fn push(&mut self, entry: String, now: DateTime<Utc>) {
         let present = i128::from(now.timestamp());
         let key = self.newest.map_or(present, |newest| present.max(newest + 1));
-        self.entries.push(format!("\"{key}\": {entry}"));
+        self.entries.push((key, entry));
         self.newest = Some(key);
     }
 
     pub fn into_write(self) -> HistoryWrite {
-        let newest_first: Vec<String> = self.entries.into_iter().rev().collect();
-        HistoryWrite { service_id: self.service_id, entries: newest_first.join(", "), base: self.base }
+        let newest_first = self.entries.iter().rev();
+        let entries = newest_first
+            .format_with(", ", |(key, entry), write| write(&format_args!("\"{key}\": {entry}")))
+            .to_string();
+        HistoryWrite { service_id: self.service_id, entries, base: self.base }
     }
 }
 
 /// One entry, without its key (rules 7.1 to 7.6).
 pub fn entry(changes: &[KeyChange], now: DateTime<Utc>) -> String {
-    let keys: Vec<String> =
-        changes.iter().map(|change| format!("\"{}\": {}", change.key, change_json(change))).collect();
+    let mut entry = String::with_capacity(ENTRY_BYTES_USUAL);
+    let written = write_entry(changes, now, &mut entry);
+    written.expect("a text takes what is written to it");
+    entry
+}
+
+fn write_entry(changes: &[KeyChange], now: DateTime<Utc>, out: &mut String) -> fmt::Result {
+    out.push_str("{\"new\": {");
+    for (place, change) in changes.iter().enumerate() {
+        let separator = if place == 0 { "" } else { ", " };
+        write!(out, "{separator}\"{}\": ", change.key)?;
+        write_change(change, out)?;
+    }
     let who = format!("{{\"userid\": \"{USER_ID}\", \"timestamp\": \"{}\"}}", london::timestamp(now));
-    format!("{{\"new\": {{{}}}, \"initiator\": {who}, \"approver\": {who}}}", keys.join(", "))
+    write!(out, "}}, \"initiator\": {who}, \"approver\": {who}}}")
 }
 
 /// Rule 7.2: no `previous` for `add`.
-fn change_json(change: &KeyChange) -> String {
-    let (data, area, previous) = match &change.value {
-        KeyValue::Column { previous, new } => (scalar(new.as_ref()), "demographic", scalar(previous.as_ref())),
-        KeyValue::Openings { removed, added } => {
-            (openings_data(removed, added), "demographic", openings_previous(removed))
-        }
+fn write_change(change: &KeyChange, out: &mut String) -> fmt::Result {
+    write!(out, "{{\"changetype\": \"{}\", \"data\": ", change.change_type.as_str())?;
+    match &change.value {
+        KeyValue::Column { new, .. } => write_scalar(new.as_ref(), out)?,
+        KeyValue::Openings { removed, added } => write_openings(removed, added, out)?,
         KeyValue::ZCode(code) => {
             let side = if change.change_type == ChangeType::Add { "add" } else { "remove" };
-            (format!("{{\"{side}\": [\"{code}\"]}}"), "clinical", "\"\"".to_owned())
+            write!(out, "{{\"{side}\": [\"{code}\"]}}")?;
         }
-    };
-    let kind = change.change_type.as_str();
-    let head = format!("{{\"changetype\": \"{kind}\", \"data\": {data}, \"area\": \"{area}\"");
-    match change.change_type {
-        ChangeType::Add => format!("{head}}}"),
-        _ => format!("{head}, \"previous\": {previous}}}"),
     }
+    let area = if matches!(change.value, KeyValue::ZCode(_)) { "clinical" } else { "demographic" };
+    write!(out, ", \"area\": \"{area}\"")?;
+    if change.change_type != ChangeType::Add {
+        out.push_str(", \"previous\": ");
+        match &change.value {
+            KeyValue::Column { previous, .. } => write_scalar(previous.as_ref(), out)?,
+            KeyValue::Openings { removed, .. } => write_list(removed, previous_notation, out)?,
+            KeyValue::ZCode(_) => out.push_str("\"\""),
+        }
+    }
+    out.push('}');
+    Ok(())
 }
 
-fn scalar(value: Option<&Scalar>) -> String {
+fn write_scalar(value: Option<&Scalar>, out: &mut String) -> fmt::Result {
     match value {
-        None => "null".to_owned(),
-        Some(Scalar::Text(text)) => quoted(text),
-        Some(Scalar::Number(number)) => number.to_string(),
+        None => out.push_str("null"),
+        Some(Scalar::Text(text)) => out.push_str(&serde_json::to_string(text).expect("a text is always JSON")),
+        Some(Scalar::Number(number)) => write!(out, "{number}")?,
     }
+    Ok(())
 }
 
 /// Rules 7.4 and 7.5: either side is left out when empty.
-fn openings_data(removed: &[Opening], added: &[Opening]) -> String {
-    let sides: Vec<String> = [("remove", removed), ("add", added)]
-        .into_iter()
-        .filter(|(_, openings)| !openings.is_empty())
-        .map(|(side, openings)| format!("\"{side}\": {}", list(openings.iter().map(|opening| opening.seconds_text()))))
-        .collect();
-    format!("{{{}}}", sides.join(", "))
+fn write_openings(removed: &[Opening], added: &[Opening], out: &mut String) -> fmt::Result {
+    out.push('{');
+    if !removed.is_empty() {
+        out.push_str("\"remove\": ");
+        write_list(removed, |_| Notation::Seconds, out)?;
+    }
+    if !added.is_empty() {
+        out.push_str(if removed.is_empty() { "\"add\": " } else { ", \"add\": " });
+        write_list(added, |_| Notation::Seconds, out)?;
+    }
+    out.push('}');
+    Ok(())
 }
 
 /// Rule 7.4: a weekday's old periods as times of day. Rule 7.5: a date's in the form of the data.
-fn openings_previous(removed: &[Opening]) -> String {
-    list(removed.iter().map(|opening| match opening.date {
-        None => opening.clock_text(),
-        Some(_) => opening.seconds_text(),
-    }))
+fn previous_notation(opening: &Opening) -> Notation {
+    if opening.date.is_some() { Notation::Seconds } else { Notation::Clock }
 }
 
-fn list(texts: impl Iterator<Item = String>) -> String {
-    let texts: Vec<String> = texts.map(|text| format!("\"{text}\"")).collect();
-    format!("[{}]", texts.join(", "))
-}
-
-fn quoted(text: &str) -> String {
-    serde_json::to_string(text).expect("a text is always JSON")
+fn write_list(openings: &[Opening], notation: impl Fn(&Opening) -> Notation, out: &mut String) -> fmt::Result {
+    let texts = openings.iter().map(|opening| Written(*opening, notation(opening)));
+    write!(out, "[{}]", texts.format_with(", ", |text, write| write(&format_args!("\"{text}\""))))
 }

@@ -3,6 +3,7 @@
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
+    fmt,
 };
 
 use chrono::NaiveDate;
@@ -21,18 +22,31 @@ pub struct Period {
     pub end: u32,
 }
 
-impl Period {
+/// How periods are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notation {
     /// `08:00-18:00`; seconds are cut, not rounded (section 13, 7.4).
-    pub fn clock_text(self) -> String {
-        let clock = |seconds: u32| {
-            format!("{:02}:{:02}", seconds / SECONDS_OF_HOUR, seconds % SECONDS_OF_HOUR / SECONDS_OF_MINUTE)
-        };
-        format!("{}-{}", clock(self.start), clock(self.end))
-    }
-
+    Clock,
     /// `28800-64800` (rule 7.4).
-    pub fn seconds_text(self) -> String {
-        format!("{}-{}", self.start, self.end)
+    Seconds,
+}
+
+/// A value to be written in one of the notations: histories and reports are made of thousands, none of which needs a text of
+/// its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Written<T>(pub T, pub Notation);
+
+impl fmt::Display for Written<Period> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(Period { start, end }, notation) = *self;
+        let (hour, minute) =
+            (|seconds| seconds / SECONDS_OF_HOUR, |seconds| seconds % SECONDS_OF_HOUR / SECONDS_OF_MINUTE);
+        match notation {
+            Notation::Clock => {
+                write!(formatter, "{:02}:{:02}-{:02}:{:02}", hour(start), minute(start), hour(end), minute(end))
+            }
+            Notation::Seconds => write!(formatter, "{start}-{end}"),
+        }
     }
 }
 

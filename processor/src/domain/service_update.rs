@@ -1,10 +1,16 @@
 //! `SERVICE_UPDATE` (section 8): previous and new values in the forms that analysts have queries on.
 
-use std::sync::Arc;
+use std::{
+    fmt::{self, Write as _},
+    sync::Arc,
+};
+
+use itertools::Itertools as _;
 
 use super::{
     audit::{ChangeType, Report, ServiceFacts},
     changes::{KeyChange, KeyValue, Opening, Scalar},
+    opening_times::{Notation, Written},
 };
 
 /// The report of one changed key.
@@ -20,7 +26,13 @@ fn values(change: &KeyChange) -> (Option<String>, Option<String>) {
         KeyValue::Column { previous, new } => (scalar(previous.as_ref()), scalar(new.as_ref())),
         KeyValue::Openings { removed, added } => {
             let existing = (!removed.is_empty()).then(|| format!("{key}_existing={}", joined(removed)));
-            (existing, Some(format!("{key}_update={}{}", side("remove", removed), side("add", added))))
+            let mut update = format!("{key}_update=");
+            for (side, openings) in
+                [("remove", removed), ("add", added)].into_iter().filter(|(_, side)| !side.is_empty())
+            {
+                let _ = write!(update, "{side}={}", joined(openings));
+            }
+            (existing, Some(update))
         }
         KeyValue::ZCode(code) => {
             let side = if change.change_type == ChangeType::Add { "add" } else { "remove" };
@@ -36,12 +48,7 @@ fn scalar(value: Option<&Scalar>) -> Option<String> {
     }
 }
 
-/// Left out when there is nothing on that side.
-fn side(name: &str, openings: &[Opening]) -> String {
-    if openings.is_empty() { String::new() } else { format!("{name}={}", joined(openings)) }
-}
-
 /// In order of date and time.
-fn joined(openings: &[Opening]) -> String {
-    openings.iter().map(|opening| opening.clock_text()).collect::<Vec<_>>().join(",")
+fn joined(openings: &[Opening]) -> impl fmt::Display {
+    openings.iter().map(|opening| Written(*opening, Notation::Clock)).format(",")
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use dosi::domain::{
     audit::{Outcome, Report},
-    opening_times::DayId,
+    opening_times::{DayId, Notation, Written},
     service::{Location, Service, ZCode},
 };
 use serde_json::{Value, json};
@@ -391,5 +391,5 @@ fn facts_about_a_service_are_those_before_the_events_changes() {
             assert_eq!(service.status, if service.id == 2 { "commissioning" } else { "active" });
         }
     }
-    assert_eq!(hours(1, 2).seconds_text(), "3600-7200");
+    assert_eq!(Written(hours(1, 2), Notation::Seconds).to_string(), "3600-7200");
 }
