@@ -5,8 +5,10 @@ use deadpool_postgres::{Client, GenericClient};
 use super::Result;
 
 /// The migrations in order; a version is its place, counted from 1.
-const MIGRATIONS: [(&str, &str); 1] =
-    [("processor", include_str!("../../../schemas/dos_integration/0001_processor.sql"))];
+const MIGRATIONS: [(&str, &str); 2] = [
+    ("processor", include_str!("../../../schemas/dos_integration/0001_processor.sql")),
+    ("archive_by_code", include_str!("../../../schemas/dos_integration/0002_archive_by_code.sql")),
+];
 
 /// The version this program was written for.
 pub const VERSION: usize = MIGRATIONS.len();
