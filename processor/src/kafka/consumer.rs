@@ -27,7 +27,10 @@ use rdkafka::{
 use tokio::{sync::oneshot, time::timeout};
 
 use self::callbacks::{Assigned, Context};
-use super::{partitions::Partitions, records, refusals};
+use super::{
+    partitions::{Partitions, Room},
+    records, refusals,
+};
 
 /// A poll's longest wait: also the longest that a command from a lane waits.
 const POLL: Duration = Duration::from_millis(10);
@@ -142,8 +145,16 @@ pub fn start(
     thread::Builder::new()
         .name("consumer".into())
         .spawn(move || {
-            let (begins, full) = (Vec::new(), HashSet::new());
-            Loop { consumer, commands: receiver, begins, full, telling: None, active_at: Instant::now() }.run();
+            Loop {
+                consumer,
+                commands: receiver,
+                begins: Vec::new(),
+                filled: HashSet::new(),
+                full: HashSet::new(),
+                telling: None,
+                active_at: Instant::now(),
+            }
+            .run();
             // Nobody may be waiting.
             let _ = ended.send(());
         })
@@ -156,6 +167,9 @@ struct Loop {
     commands: Receiver<Command>,
     /// Begins whose seek has not succeeded yet.
     begins: Vec<Begin>,
+    /// To be paused once what is fetched already has been handed over: pausing drops it.
+    filled: HashSet<i32>,
+    /// Paused until there is room.
     full: HashSet<i32>,
     telling: Option<Telling>,
     /// When something was last there to be done.
@@ -182,6 +196,7 @@ impl Loop {
             self.try_begins();
             self.resume_roomy();
             let Some(polled) = consumer.poll(self.longest_wait()) else {
+                self.pause_filled();
                 self.tell_ends();
                 continue;
             };
@@ -195,6 +210,9 @@ impl Loop {
     }
 
     fn longest_wait(&self) -> Duration {
+        if !self.filled.is_empty() {
+            return Duration::ZERO;
+        }
         let waits = !self.begins.is_empty() || !self.full.is_empty() || self.telling.is_some();
         if waits || self.active_at.elapsed() < IDLE_AFTER { POLL } else { IDLE_POLL }
     }
@@ -214,9 +232,25 @@ impl Loop {
         if begun != Some(true) {
             return;
         }
-        let roomy = self.context().partitions.record(records::read(&self.context().topic, message));
-        if !roomy && self.full.insert(partition) {
-            self.pause(partition);
+        match self.context().partitions.record(records::read(&self.context().topic, message)) {
+            Room::Plenty => {}
+            Room::Little => drop(self.filled.insert(partition)),
+            Room::None => {
+                self.filled.remove(&partition);
+                self.full.insert(partition);
+                self.pause(partition);
+            }
+        }
+    }
+
+    /// The queue is empty.
+    fn pause_filled(&mut self) {
+        for partition in std::mem::take(&mut self.filled) {
+            let begun = self.context().with_assigned(partition, |state| state.begun) == Some(true);
+            if begun && !self.context().partitions.has_room(partition) {
+                self.full.insert(partition);
+                self.pause(partition);
+            }
         }
     }
 
@@ -295,6 +329,7 @@ impl Loop {
     /// Whether the partition has begun (or is no longer ours).
     fn begin(&mut self, Begin { partition, offset, life }: Begin) -> bool {
         self.full.remove(&partition);
+        self.filled.remove(&partition);
         let context = self.context();
         if context.with_assigned(partition, |state| state.begun = false).is_none() {
             return true;
@@ -386,6 +421,7 @@ impl Loop {
     fn rejoin(&mut self) {
         self.leave();
         self.begins.clear();
+        self.filled.clear();
         self.full.clear();
         if let Err(error) = self.consumer.subscribe(&[&*self.context().topic]) {
             self.context().partitions.fatal(format!("failed to join the group anew: {error}"));

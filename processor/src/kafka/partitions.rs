@@ -4,6 +4,15 @@ use std::collections::HashMap;
 
 use crate::wire::record::InputRecord;
 
+/// Whether a partition may be handed more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    Plenty,
+    /// Nothing more is to be fetched; what has been may still come, for it would have to be fetched again.
+    Little,
+    None,
+}
+
 /// What the consumer thread tells the pipeline. Every method is called on that thread.
 pub trait Partitions: Send + Sync + 'static {
     /// Where these partitions are to begin, as far as that can be told within 2 s.
@@ -14,8 +23,9 @@ pub trait Partitions: Send + Sync + 'static {
     fn revoked(&self, partitions: &[i32]);
     /// From here on `record` delivers what follows `offset` of the last [`super::consumer::ConsumerHandle::begin`].
     fn begun(&self, partition: i32, life: u64);
-    /// Takes a record; `false` when there is no room for more.
-    fn record(&self, record: InputRecord) -> bool;
+    /// Takes a record, and says what room is left then.
+    fn record(&self, record: InputRecord) -> Room;
+    /// Whether a partition that was told to have little room or none has plenty again.
     fn has_room(&self, partition: i32) -> bool;
     /// Everything that the partition held when the broker was last asked has been delivered.
     fn end_reached(&self, partition: i32);

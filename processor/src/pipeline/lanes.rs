@@ -20,7 +20,11 @@ use super::{
     partition::{Delivery, Partition},
     rights::Rights,
 };
-use crate::{kafka::partitions::Partitions, telemetry::metrics::Dependency, wire::record::InputRecord};
+use crate::{
+    kafka::partitions::{Partitions, Room},
+    telemetry::metrics::Dependency,
+    wire::record::InputRecord,
+};
 
 /// How long an assignment waits for the database to say where to begin.
 const POSITIONS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -66,8 +70,10 @@ impl Lanes {
         running.get(&number).map(|lane| Arc::clone(&lane.partition))
     }
 
-    fn deliver(&self, number: i32, delivery: Delivery) -> bool {
-        self.partition(number).is_none_or(|partition| partition.deliver(delivery))
+    fn deliver(&self, number: i32, delivery: Delivery) {
+        if let Some(partition) = self.partition(number) {
+            partition.deliver(delivery);
+        }
     }
 }
 
@@ -137,8 +143,8 @@ impl Partitions for Lanes {
         self.deliver(partition, Delivery::Begun(life));
     }
 
-    fn record(&self, record: InputRecord) -> bool {
-        self.deliver(record.partition, Delivery::Record(record))
+    fn record(&self, record: InputRecord) -> Room {
+        self.partition(record.partition).map_or(Room::Plenty, |partition| partition.deliver(Delivery::Record(record)))
     }
 
     fn has_room(&self, partition: i32) -> bool {

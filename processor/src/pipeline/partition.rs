@@ -7,12 +7,16 @@ use std::sync::{
 
 use tokio::sync::{Notify, mpsc};
 
-use crate::{protocol::publisher::Assignment, wire::record::InputRecord};
+use crate::{kafka::partitions::Room, protocol::publisher::Assignment, wire::record::InputRecord};
 
-/// Records that wait for a lane: past either bound the consumer pauses the partition.
-pub const INBOX_EVENTS_MAX: usize = 1_000;
+/// Records that wait for a lane: past either bound nothing more is fetched of the partition.
+pub const INBOX_EVENTS: usize = 1_000;
 /// Bytes that wait for a lane.
-pub const INBOX_BYTES_MAX: usize = 3 << 19;
+pub const INBOX_BYTES: usize = 3 << 18;
+/// Past these the consumer drops what it has fetched, to fetch it again: producers' usual batches still fit in.
+pub const INBOX_EVENTS_MAX: usize = 5_000;
+/// The same in bytes.
+pub const INBOX_BYTES_MAX: usize = 2 * INBOX_BYTES;
 /// Applied but unpublished work of one partition past which its lane pauses: more than 30 s at 400 events a second.
 pub const BACKLOG_EVENTS_MAX: usize = 20_000;
 /// The same in bytes of the outbox.
@@ -53,7 +57,7 @@ pub struct Partition {
 impl Partition {
     /// The partition and the end that its lane reads.
     pub fn new(assignment: Assignment) -> (Arc<Self>, mpsc::UnboundedReceiver<Delivery>) {
-        // Unbounded by type, bounded by count: the consumer pauses the partition at INBOX_EVENTS_MAX and INBOX_BYTES_MAX.
+        // Unbounded by type, bounded by count: the consumer pauses the partition.
         let (inbox, deliveries) = mpsc::unbounded_channel();
         let partition = Self {
             number: assignment.partition,
@@ -69,8 +73,8 @@ impl Partition {
         (Arc::new(partition), deliveries)
     }
 
-    /// Hands something to the lane; `false` when it has no room for more.
-    pub fn deliver(&self, delivery: Delivery) -> bool {
+    /// Hands something to the lane, and says what room is left then.
+    pub fn deliver(&self, delivery: Delivery) -> Room {
         if let Delivery::Record(record) = &delivery {
             self.queued_events.fetch_add(1, Ordering::Relaxed);
             self.queued_bytes.fetch_add(size(record), Ordering::Relaxed);
@@ -78,14 +82,22 @@ impl Partition {
         }
         // A lane that is gone was revoked; what it did not take is read again by the next owner.
         let _ = self.inbox.send(delivery);
-        self.queued_events.load(Ordering::Relaxed) < INBOX_EVENTS_MAX
-            && self.queued_bytes.load(Ordering::Relaxed) < INBOX_BYTES_MAX
+        if self.holds_less(INBOX_EVENTS, INBOX_BYTES) {
+            Room::Plenty
+        } else if self.holds_less(INBOX_EVENTS_MAX, INBOX_BYTES_MAX) {
+            Room::Little
+        } else {
+            Room::None
+        }
     }
 
-    /// Room for a good part of what a full inbox holds, so that pausing and resuming do not alternate quickly.
+    /// Room for a good part of what an inbox takes, so that pausing and resuming do not alternate quickly.
     pub fn has_room(&self) -> bool {
-        self.queued_events.load(Ordering::Relaxed) <= INBOX_EVENTS_MAX / 2
-            && self.queued_bytes.load(Ordering::Relaxed) <= INBOX_BYTES_MAX / 2
+        self.holds_less(INBOX_EVENTS / 2, INBOX_BYTES / 2)
+    }
+
+    fn holds_less(&self, events: usize, bytes: usize) -> bool {
+        self.queued_events.load(Ordering::Relaxed) < events && self.queued_bytes.load(Ordering::Relaxed) < bytes
     }
 
     /// The lane took a record out of its inbox.

@@ -41,7 +41,7 @@ use crate::{
 /// From the start of one transaction to the start of the next: each costs the broker markers in all partitions it wrote to.
 const TRANSACTION_INTERVAL: Duration = Duration::from_millis(60);
 /// The same after one of [`MANY_EVENTS`] or more: a backlog is worked off, and fewer transactions leave it more of the processors.
-const LARGE_TRANSACTION_INTERVAL: Duration = Duration::from_millis(100);
+const LARGE_TRANSACTION_INTERVAL: Duration = Duration::from_millis(250);
 const MANY_EVENTS: usize = 100;
 /// The same of rounds that published nothing: an answer that is waited for is taken soon, a question is not asked all the time.
 const ROUND_INTERVAL: Duration = Duration::from_millis(20);
