@@ -25,6 +25,27 @@ async fn what_is_missing_is_told_in_one_line() {
 }
 
 #[tokio::test]
+async fn a_schema_of_the_first_version_is_brought_up_to_date() {
+    let Some(database) = Database::new().await else { return };
+    let first = "DROP INDEX dos_integration.change_event_archive_ods_code;
+        CREATE INDEX change_event_archive_ods_code ON dos_integration.change_event_archive (ods_code, sequence_number);
+        DELETE FROM dos_integration.migrations WHERE version > 1;
+        INSERT INTO dos_integration.change_event_archive SELECT 'F0001', g, now(), '', '', 'events', 0, g
+            FROM generate_series(1, 100) AS g";
+    database.execute(first).await;
+    let mut client = database.client().await;
+    assert!(matches!(check(&client, "pathwaysdos").await, Err(SetupFault::Outdated { found: 1, .. })));
+    assert_eq!(migrations::migrate(&mut client).await, Ok(migrations::VERSION - 1));
+    assert_eq!(check(&client, "pathwaysdos").await, Ok(()));
+    let columns = "SELECT string_agg(attname, ' ') FROM pg_attribute
+        WHERE attrelid = 'dos_integration.change_event_archive_ods_code'::regclass";
+    assert_eq!(database.text(columns).await, "ods_code");
+    assert_eq!(database.text("SELECT count(*)::text FROM dos_integration.change_event_archive").await, "100");
+    drop(client);
+    database.drop().await;
+}
+
+#[tokio::test]
 async fn two_migrations_at_once_are_one() {
     let Some(database) = Database::bare().await else { return };
     let (mut first, mut second) = (database.client().await, database.client().await);
