@@ -19,8 +19,10 @@ pub const USER_ID: &str = "DOS_INTEGRATION";
 /// Longest key that is read as a number; it leaves room for the next one.
 const KEY_DIGITS_MAX: usize = 30;
 
-/// Room for an entry that tells of a week's hours, so that it is written without growing.
-const ENTRY_BYTES_USUAL: usize = 2048;
+/// What an entry takes besides its changes.
+const ENTRY_BYTES: usize = 256;
+/// What one change takes, usually.
+const CHANGE_BYTES_USUAL: usize = 192;
 
 /// What is known of a history without reading it whole, white space around it left aside.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,7 +156,7 @@ impl NewHistory {
 
 /// One entry, without its key (rules 7.1 to 7.6).
 pub fn entry(changes: &[KeyChange], now: DateTime<Utc>) -> String {
-    let mut entry = String::with_capacity(ENTRY_BYTES_USUAL);
+    let mut entry = String::with_capacity(ENTRY_BYTES + changes.len() * CHANGE_BYTES_USUAL);
     let written = write_entry(changes, now, &mut entry);
     written.expect("a text takes what is written to it");
     entry

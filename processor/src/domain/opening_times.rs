@@ -39,8 +39,6 @@ pub struct Written<T>(pub T, pub Notation);
 impl fmt::Display for Written<Period> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(Period { start, end }, notation) = *self;
-        let (hour, minute) =
-            (|seconds| seconds / SECONDS_OF_HOUR, |seconds| seconds % SECONDS_OF_HOUR / SECONDS_OF_MINUTE);
         match notation {
             Notation::Clock => {
                 write!(formatter, "{:02}:{:02}-{:02}:{:02}", hour(start), minute(start), hour(end), minute(end))
@@ -48,6 +46,14 @@ impl fmt::Display for Written<Period> {
             Notation::Seconds => write!(formatter, "{start}-{end}"),
         }
     }
+}
+
+fn hour(seconds: u32) -> u32 {
+    seconds / SECONDS_OF_HOUR
+}
+
+fn minute(seconds: u32) -> u32 {
+    seconds % SECONDS_OF_HOUR / SECONDS_OF_MINUTE
 }
 
 /// A row of `openingtimedays`: 1 to 7 = Monday to Sunday, 8 = bank holiday.

@@ -1,9 +1,6 @@
 //! `SERVICE_UPDATE` (section 8): previous and new values in the forms that analysts have queries on.
 
-use std::{
-    fmt::{self, Write as _},
-    sync::Arc,
-};
+use std::{fmt, sync::Arc};
 
 use itertools::Itertools as _;
 
@@ -26,13 +23,10 @@ fn values(change: &KeyChange) -> (Option<String>, Option<String>) {
         KeyValue::Column { previous, new } => (scalar(previous.as_ref()), scalar(new.as_ref())),
         KeyValue::Openings { removed, added } => {
             let existing = (!removed.is_empty()).then(|| format!("{key}_existing={}", joined(removed)));
-            let mut update = format!("{key}_update=");
-            for (side, openings) in
-                [("remove", removed), ("add", added)].into_iter().filter(|(_, side)| !side.is_empty())
-            {
-                let _ = write!(update, "{side}={}", joined(openings));
-            }
-            (existing, Some(update))
+            let sides = [("remove", removed), ("add", added)].into_iter().filter(|(_, openings)| !openings.is_empty());
+            let sides =
+                sides.format_with("", |(side, openings), write| write(&format_args!("{side}={}", joined(openings))));
+            (existing, Some(format!("{key}_update={sides}")))
         }
         KeyValue::ZCode(code) => {
             let side = if change.change_type == ChangeType::Add { "add" } else { "remove" };
