@@ -7,7 +7,9 @@ use dosi::domain::{
     batch::{
         DosState, Effects, EventDecision, Input, Mail, Moment, ServiceWrite, decide, finish, postcodes_to_look_up,
     },
+    commissioned_services::{Commissioned, z_code_of},
     history::{HistoryHead, prepended},
+    matching::offered,
     ods_code::OdsCode,
     postcode,
     service::{Location, PendingChange, Service, SpecifiedDate, ZCode},
@@ -89,7 +91,29 @@ impl Dos {
         finish(decided, &heads, pending)
     }
 
+    /// As the database is read: without what no event of these reaches.
     pub(crate) fn load(&self, inputs: &[Input]) -> DosState {
+        let codes = offered(inputs.iter().filter_map(|input| input.body.event()));
+        self.load_where(inputs, |service, code| {
+            let offered = codes[&code];
+            let reached = match Commissioned::of_type(service.type_id) {
+                Some(Commissioned::BloodPressure) => offered.blood_pressure,
+                Some(Commissioned::Contraception) => offered.contraception,
+                _ => false,
+            };
+            (service.is_active() || reached).then(|| {
+                let z_code = z_code_of(service).filter(|code| service.z_codes.contains(code));
+                Service { z_codes: z_code.into_iter().collect(), ..service.clone() }
+            })
+        })
+    }
+
+    /// With every service of each code.
+    pub(crate) fn load_all(&self, inputs: &[Input]) -> DosState {
+        self.load_where(inputs, |service, _| Some(service.clone()))
+    }
+
+    fn load_where(&self, inputs: &[Input], read: impl Fn(&Service, OdsCode) -> Option<Service>) -> DosState {
         let codes: BTreeSet<OdsCode> = inputs.iter().filter_map(|input| Some(input.body.event()?.ods_code)).collect();
         let mut state = DosState {
             sequences: self.sequences.clone(),
@@ -99,7 +123,7 @@ impl Dos {
         };
         for code in codes {
             let services = self.services.values().filter(|service| service.ods_code.starts_with(code.as_str()));
-            state.services.insert(code, services.cloned().collect());
+            state.services.insert(code, services.filter_map(|service| read(service, code)).collect());
         }
         for wanted in postcodes_to_look_up(inputs, &state) {
             let probes: BTreeSet<String> = postcode::spellings(&wanted).into_iter().collect();
