@@ -195,9 +195,12 @@ impl Loop {
             }
             self.try_begins();
             self.resume_roomy();
+            let served = self.context().served();
             let Some(polled) = consumer.poll(self.longest_wait()) else {
-                self.pause_filled();
-                self.tell_ends();
+                // A poll also ends without a record when it has served a callback, and those overtake records.
+                if self.context().served() == served {
+                    self.queue_is_empty();
+                }
                 continue;
             };
             self.active_at = Instant::now();
@@ -243,7 +246,12 @@ impl Loop {
         }
     }
 
-    /// The queue is empty.
+    /// All that was fetched has been handed over.
+    fn queue_is_empty(&mut self) {
+        self.pause_filled();
+        self.tell_ends();
+    }
+
     fn pause_filled(&mut self) {
         for partition in std::mem::take(&mut self.filled) {
             let begun = self.context().with_assigned(partition, |state| state.begun) == Some(true);
@@ -265,7 +273,7 @@ impl Loop {
         }
     }
 
-    /// The queue is empty: all that was fetched before the statistics were taken has been handed over.
+    /// All that was fetched before the statistics were taken has been handed over.
     fn tell_ends(&mut self) {
         let Some(telling) = self.telling.take() else {
             self.tell_quiet_ends(QUIET);

@@ -30,8 +30,8 @@ pub fn consumer_config(base: &ClientConfig, group_id: &str, instance_id: &str) -
         ("fetch.wait.max.ms", "100"),
         ("fetch.message.max.bytes", "524288"),
         ("fetch.max.bytes", "2097152"),
-        // After a fetch that brought more, the next one waits until these have been handed over: what is fetched of a
-        // partition that is paused meanwhile is fetched again.
+        // The next fetch waits until fewer than these are left in the queue that all partitions share: pausing drops what is
+        // fetched and not handed over.
         ("queued.min.messages", "100"),
         ("queued.max.messages.kbytes", "2048"),
         ("topic.metadata.refresh.interval.ms", "30000"),

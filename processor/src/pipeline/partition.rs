@@ -9,18 +9,25 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::{kafka::partitions::Room, protocol::publisher::Assignment, wire::record::InputRecord};
 
-/// Records that wait for a lane: past either bound nothing more is fetched of the partition.
+/// Records that wait for a lane: past either bound the partition is paused as soon as what is fetched has been handed over.
 pub const INBOX_EVENTS: usize = 1_000;
 /// Bytes that wait for a lane.
 pub const INBOX_BYTES: usize = 3 << 18;
-/// Past these the consumer drops what it has fetched, to fetch it again: producers' usual batches still fit in.
+/// Past either of these it is paused at once, and what is fetched is dropped, to be fetched again.
 pub const INBOX_EVENTS_MAX: usize = 5_000;
-/// The same in bytes.
+/// The same in bytes; a producer's usual batch still fits in.
 pub const INBOX_BYTES_MAX: usize = 2 * INBOX_BYTES;
 /// Applied but unpublished work of one partition past which its lane pauses: more than 30 s at 400 events a second.
 pub const BACKLOG_EVENTS_MAX: usize = 20_000;
 /// The same in bytes of the outbox.
 pub const BACKLOG_BYTES_MAX: usize = 256 << 20;
+
+/// What a record takes besides its bytes: itself and two allocations.
+const RECORD_BYTES: usize = size_of::<InputRecord>() + 2 * ALLOCATION_BYTES;
+/// What a header takes besides its bytes.
+const HEADER_BYTES: usize = size_of::<(String, Option<Vec<u8>>)>() + 2 * ALLOCATION_BYTES;
+/// An allocation's least.
+const ALLOCATION_BYTES: usize = 16;
 
 /// What a lane is handed, in the order of the log.
 #[derive(Debug)]
@@ -154,6 +161,7 @@ impl Partition {
 
 /// Bytes a record holds in memory, roughly.
 pub fn size(record: &InputRecord) -> usize {
-    let headers: usize = record.headers.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len)).sum();
-    record.value.as_ref().map_or(0, Vec::len) + record.key.as_ref().map_or(0, Vec::len) + headers + 128
+    let bytes = |value: &Option<Vec<u8>>| value.as_ref().map_or(0, Vec::len);
+    let headers: usize = record.headers.iter().map(|(key, value)| HEADER_BYTES + key.len() + bytes(value)).sum();
+    RECORD_BYTES + bytes(&record.value) + bytes(&record.key) + headers
 }

@@ -40,9 +40,10 @@ use crate::{
 
 /// From the start of one transaction to the start of the next: each costs the broker markers in all partitions it wrote to.
 const TRANSACTION_INTERVAL: Duration = Duration::from_millis(60);
-/// The same after one of [`MANY_EVENTS`] or more: a backlog is worked off, and fewer transactions leave it more of the processors.
-const LARGE_TRANSACTION_INTERVAL: Duration = Duration::from_millis(250);
-const MANY_EVENTS: usize = 100;
+/// The same while a backlog is worked off: fewer transactions leave it more of the processors.
+const BACKLOG_TRANSACTION_INTERVAL: Duration = Duration::from_millis(250);
+/// So many events a second are a backlog.
+const BACKLOG_RATE: f64 = 1_000.0;
 /// The same of rounds that published nothing: an answer that is waited for is taken soon, a question is not asked all the time.
 const ROUND_INTERVAL: Duration = Duration::from_millis(20);
 /// Most outbox rows read at once, and most of their bytes.
@@ -310,7 +311,9 @@ impl Publisher {
         rights::may_publish(&self.shared);
         let Some(transaction) = self.shared.serving.end(transaction, Ended::Committed) else { return };
         let events: usize = transaction.loads.iter().flat_map(|load| &load.spans).map(|span| span.events).sum();
-        self.interval = if events < MANY_EVENTS { TRANSACTION_INTERVAL } else { LARGE_TRANSACTION_INTERVAL };
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+        let rate = events as f64 / self.interval.as_secs_f64();
+        self.interval = if rate < BACKLOG_RATE { TRANSACTION_INTERVAL } else { BACKLOG_TRANSACTION_INTERVAL };
         for load in &transaction.loads {
             if let Some(partition) = self.shared.serving.get(load.assignment.partition) {
                 partition.notify_changed();

@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Instant,
 };
 
@@ -50,6 +53,8 @@ pub struct Context {
     pub(super) partitions: Arc<dyn Partitions>,
     pub(super) assigned: Mutex<HashMap<i32, Assigned>>,
     pub(super) statistics: Mutex<HashMap<i32, PartitionStatistics>>,
+    /// Calls of the callbacks below.
+    served: AtomicU64,
     began: OnceLock<()>,
 }
 
@@ -67,8 +72,18 @@ impl Context {
             partitions,
             assigned: Mutex::default(),
             statistics: Mutex::default(),
+            served: AtomicU64::new(0),
             began: OnceLock::new(),
         }
+    }
+
+    /// Changes with every event that a poll serves by itself.
+    pub(super) fn served(&self) -> u64 {
+        self.served.load(Ordering::Relaxed)
+    }
+
+    fn count_served(&self) {
+        self.served.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn list(&self, partitions: impl IntoIterator<Item = i32>) -> TopicPartitionList {
@@ -135,6 +150,7 @@ impl ClientContext for Context {
     }
 
     fn stats(&self, statistics: Statistics) {
+        self.count_served();
         let reachable = statistics.brokers.values().any(|broker| broker.state == "UP");
         if reachable {
             self.began.get_or_init(|| ());
@@ -155,6 +171,7 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        self.count_served();
         if let Some(line) = refusals::refusal(&error, reason) {
             self.partitions.refused(line);
         } else if !matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::PartitionEOF)) {
@@ -165,6 +182,7 @@ impl ClientContext for Context {
 
 impl ConsumerContext for Context {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, err: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        self.count_served();
         let partitions: Vec<i32> = list.elements().iter().map(TopicPartitionListElem::partition).collect();
         let (what, result) = if err == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             ("assigned", self.assign(consumer, &partitions))
