@@ -80,7 +80,11 @@ pub struct Publisher {
     /// Offsets known to be committed, up to which outbox rows may go.
     clearable: BTreeMap<i32, i64>,
     cleared_at: Instant,
-    /// Between the last transaction's start and the next one's.
+    /// When the present round began.
+    began: Instant,
+    /// When the round of the last transaction began.
+    transaction_began: Instant,
+    /// From there to the next one.
     interval: Duration,
     backoff: Backoff,
     answers: mpsc::UnboundedSender<GroupAnswer>,
@@ -103,6 +107,8 @@ impl Publisher {
             overdue: VecDeque::new(),
             clearable: BTreeMap::new(),
             cleared_at: Instant::now(),
+            began: Instant::now(),
+            transaction_began: Instant::now(),
             interval: TRANSACTION_INTERVAL,
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(2)),
             answers,
@@ -114,7 +120,7 @@ impl Publisher {
     pub async fn run(mut self) {
         let mut stopping = false;
         loop {
-            let began = Instant::now();
+            self.began = Instant::now();
             let published = self.round().await;
             if stopping && !published {
                 break;
@@ -127,7 +133,7 @@ impl Publisher {
                     () = sleep(Duration::from_millis(500)), if self.has_work() => {}
                 }
             }
-            sleep_until(began + if published { self.interval } else { ROUND_INTERVAL }).await;
+            sleep_until(self.began + if published { self.interval } else { ROUND_INTERVAL }).await;
         }
         self.clear_outbox(true).await;
     }
@@ -312,7 +318,8 @@ impl Publisher {
         let Some(transaction) = self.shared.serving.end(transaction, Ended::Committed) else { return };
         let events: usize = transaction.loads.iter().flat_map(|load| &load.spans).map(|span| span.events).sum();
         #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-        let rate = events as f64 / self.interval.as_secs_f64();
+        let rate = events as f64 / (self.began - self.transaction_began).max(TRANSACTION_INTERVAL).as_secs_f64();
+        self.transaction_began = self.began;
         self.interval = if rate < BACKLOG_RATE { TRANSACTION_INTERVAL } else { BACKLOG_TRANSACTION_INTERVAL };
         for load in &transaction.loads {
             if let Some(partition) = self.shared.serving.get(load.assignment.partition) {
