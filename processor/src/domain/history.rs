@@ -1,7 +1,7 @@
 //! `servicehistories.history` (section 7): new entries are put in front of a text whose older bytes nobody touches.
 //! The text is never parsed: numbers in old entries must not change form, nor keys their order.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use chrono::{DateTime, Utc};
 use itertools::Itertools as _;
@@ -18,11 +18,6 @@ pub const USER_ID: &str = "DOS_INTEGRATION";
 
 /// Longest key that is read as a number; it leaves room for the next one.
 const KEY_DIGITS_MAX: usize = 30;
-
-/// What an entry takes besides its changes.
-const ENTRY_BYTES: usize = 256;
-/// What one change takes, usually.
-const CHANGE_BYTES_USUAL: usize = 192;
 
 /// What is known of a history without reading it whole, white space around it left aside.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -156,70 +151,58 @@ impl NewHistory {
 
 /// One entry, without its key (rules 7.1 to 7.6).
 pub fn entry(changes: &[KeyChange], now: DateTime<Utc>) -> String {
-    let mut entry = String::with_capacity(ENTRY_BYTES + changes.len() * CHANGE_BYTES_USUAL);
-    let written = write_entry(changes, now, &mut entry);
-    written.expect("a text takes what is written to it");
-    entry
+    let changes = changes
+        .iter()
+        .format_with(", ", |change, write| write(&format_args!("\"{}\": {}", change.key, ChangeJson(change))));
+    let who = format!("{{\"userid\": \"{USER_ID}\", \"timestamp\": \"{}\"}}", london::timestamp(now));
+    format!("{{\"new\": {{{changes}}}, \"initiator\": {who}, \"approver\": {who}}}")
 }
 
-fn write_entry(changes: &[KeyChange], now: DateTime<Utc>, out: &mut String) -> fmt::Result {
-    out.push_str("{\"new\": {");
-    for (place, change) in changes.iter().enumerate() {
-        let separator = if place == 0 { "" } else { ", " };
-        write!(out, "{separator}\"{}\": ", change.key)?;
-        write_change(change, out)?;
-    }
-    let who = format!("{{\"userid\": \"{USER_ID}\", \"timestamp\": \"{}\"}}", london::timestamp(now));
-    write!(out, "}}, \"initiator\": {who}, \"approver\": {who}}}")
-}
+/// One key's value in an entry.
+struct ChangeJson<'a>(&'a KeyChange);
 
 /// Rule 7.2: no `previous` for `add`.
-fn write_change(change: &KeyChange, out: &mut String) -> fmt::Result {
-    write!(out, "{{\"changetype\": \"{}\", \"data\": ", change.change_type.as_str())?;
-    match &change.value {
-        KeyValue::Column { new, .. } => write_scalar(new.as_ref(), out)?,
-        KeyValue::Openings { removed, added } => write_openings(removed, added, out)?,
-        KeyValue::ZCode(code) => {
-            let side = if change.change_type == ChangeType::Add { "add" } else { "remove" };
-            write!(out, "{{\"{side}\": [\"{code}\"]}}")?;
+impl fmt::Display for ChangeJson<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(KeyChange { change_type, value, .. }) = self;
+        write!(out, "{{\"changetype\": \"{}\", \"data\": ", change_type.as_str())?;
+        match value {
+            KeyValue::Column { new, .. } => write_scalar(new.as_ref(), out)?,
+            KeyValue::Openings { removed, added } => write_openings(removed, added, out)?,
+            KeyValue::ZCode(code) => {
+                let side = if *change_type == ChangeType::Add { "add" } else { "remove" };
+                write!(out, "{{\"{side}\": [\"{code}\"]}}")?;
+            }
         }
-    }
-    let area = if matches!(change.value, KeyValue::ZCode(_)) { "clinical" } else { "demographic" };
-    write!(out, ", \"area\": \"{area}\"")?;
-    if change.change_type != ChangeType::Add {
-        out.push_str(", \"previous\": ");
-        match &change.value {
-            KeyValue::Column { previous, .. } => write_scalar(previous.as_ref(), out)?,
-            KeyValue::Openings { removed, .. } => write_list(removed, previous_notation, out)?,
-            KeyValue::ZCode(_) => out.push_str("\"\""),
+        let area = if matches!(value, KeyValue::ZCode(_)) { "clinical" } else { "demographic" };
+        write!(out, ", \"area\": \"{area}\"")?;
+        if *change_type != ChangeType::Add {
+            out.write_str(", \"previous\": ")?;
+            match value {
+                KeyValue::Column { previous, .. } => write_scalar(previous.as_ref(), out)?,
+                KeyValue::Openings { removed, .. } => write!(out, "[{}]", list(removed, previous_notation))?,
+                KeyValue::ZCode(_) => out.write_str("\"\"")?,
+            }
         }
+        out.write_str("}")
     }
-    out.push('}');
-    Ok(())
 }
 
-fn write_scalar(value: Option<&Scalar>, out: &mut String) -> fmt::Result {
+fn write_scalar(value: Option<&Scalar>, out: &mut fmt::Formatter<'_>) -> fmt::Result {
     match value {
-        None => out.push_str("null"),
-        Some(Scalar::Text(text)) => out.push_str(&serde_json::to_string(text).expect("a text is always JSON")),
-        Some(Scalar::Number(number)) => write!(out, "{number}")?,
+        None => out.write_str("null"),
+        Some(Scalar::Text(text)) => out.write_str(&serde_json::to_string(text).expect("a text is always JSON")),
+        Some(Scalar::Number(number)) => write!(out, "{number}"),
     }
-    Ok(())
 }
 
 /// Rules 7.4 and 7.5: either side is left out when empty.
-fn write_openings(removed: &[Opening], added: &[Opening], out: &mut String) -> fmt::Result {
-    out.push('{');
-    if !removed.is_empty() {
-        out.push_str("\"remove\": ");
-        write_list(removed, |_| Notation::Seconds, out)?;
-    }
-    if !added.is_empty() {
-        out.push_str(if removed.is_empty() { "\"add\": " } else { ", \"add\": " });
-        write_list(added, |_| Notation::Seconds, out)?;
-    }
-    out.push('}');
-    Ok(())
+fn write_openings(removed: &[Opening], added: &[Opening], out: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let sides = [("remove", removed), ("add", added)].into_iter().filter(|(_, openings)| !openings.is_empty());
+    let sides = sides.format_with(", ", |(side, openings), write| {
+        write(&format_args!("\"{side}\": [{}]", list(openings, |_| Notation::Seconds)))
+    });
+    write!(out, "{{{sides}}}")
 }
 
 /// Rule 7.4: a weekday's old periods as times of day. Rule 7.5: a date's in the form of the data.
@@ -227,7 +210,8 @@ fn previous_notation(opening: &Opening) -> Notation {
     if opening.date.is_some() { Notation::Seconds } else { Notation::Clock }
 }
 
-fn write_list(openings: &[Opening], notation: impl Fn(&Opening) -> Notation, out: &mut String) -> fmt::Result {
-    let texts = openings.iter().map(|opening| Written(*opening, notation(opening)));
-    write!(out, "[{}]", texts.format_with(", ", |text, write| write(&format_args!("\"{text}\""))))
+fn list(openings: &[Opening], notation: impl Fn(&Opening) -> Notation) -> impl fmt::Display {
+    openings
+        .iter()
+        .format_with(", ", move |opening, write| write(&format_args!("\"{}\"", Written(*opening, notation(opening)))))
 }
