@@ -123,7 +123,7 @@ async fn grown(england: &mut England, growth: Growth, topic: &str, runs: usize) 
                 costs.bare_prepend.push(bare_prepend(dos.client()).await?);
                 dos.remove(&england.ground.addresses).await?;
             }
-            run(england, (&template(*factor), topic, EVENTS), growth == Growth::Archive, costs).await?;
+            run(england, growth, (&template(*factor), topic, EVENTS), costs).await?;
         }
     }
     for factor in FACTORS {
@@ -143,7 +143,7 @@ async fn backlogs(england: &mut England, runs: usize) -> Result<Vec<Costs>> {
     let mut costs = vec![Costs::default(); FACTORS.len()];
     for _ in 0..runs {
         for ((size, topic), costs) in sizes.iter().zip(&topics).zip(&mut costs) {
-            run(england, (AFTER, topic, *size), false, costs).await?;
+            run(england, Growth::Backlog, (AFTER, topic, *size), costs).await?;
         }
     }
     Ok(costs)
@@ -151,13 +151,13 @@ async fn backlogs(england: &mut England, runs: usize) -> Result<Vec<Costs>> {
 
 async fn run(
     england: &mut England,
+    growth: Growth,
     (template, topic, events): (&str, &str, usize),
-    each_once: bool,
     costs: &mut Costs,
 ) -> Result<()> {
     let subject = england.ground.subject(template, topic).await?;
     subject.dos.client().batch_execute(INTO_MEMORY).await?;
-    if each_once {
+    if growth == Growth::Archive {
         subject.dos.client().batch_execute(EACH_ONCE).await?;
     }
     let figures = work_off(&mut england.ground, &subject, events, 1).await?;
