@@ -42,7 +42,7 @@ use crate::{
 const TRANSACTION_INTERVAL: Duration = Duration::from_millis(60);
 /// The same while a backlog is worked off: fewer transactions leave it more of the processors.
 const BACKLOG_TRANSACTION_INTERVAL: Duration = Duration::from_millis(250);
-/// So many events a second are a backlog.
+/// So many events a second, in two transactions running, are a backlog: in one they may be what a pause has held up.
 const BACKLOG_RATE: f64 = 1_000.0;
 /// The same of rounds that published nothing: an answer that is waited for is taken soon, a question is not asked all the time.
 const ROUND_INTERVAL: Duration = Duration::from_millis(20);
@@ -86,6 +86,8 @@ pub struct Publisher {
     transaction_began: Instant,
     /// From there to the next one.
     interval: Duration,
+    /// Whether the last transaction's events came at [`BACKLOG_RATE`].
+    were_many: bool,
     backoff: Backoff,
     answers: mpsc::UnboundedSender<GroupAnswer>,
     answered: mpsc::UnboundedReceiver<GroupAnswer>,
@@ -110,6 +112,7 @@ impl Publisher {
             began: Instant::now(),
             transaction_began: Instant::now(),
             interval: TRANSACTION_INTERVAL,
+            were_many: false,
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(2)),
             answers,
             answered,
@@ -319,8 +322,9 @@ impl Publisher {
         let events: usize = transaction.loads.iter().flat_map(|load| &load.spans).map(|span| span.events).sum();
         #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
         let rate = events as f64 / (self.began - self.transaction_began).max(TRANSACTION_INTERVAL).as_secs_f64();
-        self.transaction_began = self.began;
-        self.interval = if rate < BACKLOG_RATE { TRANSACTION_INTERVAL } else { BACKLOG_TRANSACTION_INTERVAL };
+        let is_many = rate >= BACKLOG_RATE;
+        self.interval = if is_many && self.were_many { BACKLOG_TRANSACTION_INTERVAL } else { TRANSACTION_INTERVAL };
+        (self.transaction_began, self.were_many) = (self.began, is_many);
         for load in &transaction.loads {
             if let Some(partition) = self.shared.serving.get(load.assignment.partition) {
                 partition.notify_changed();
