@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
+    de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::value::RawValue;
 
@@ -48,16 +48,20 @@ pub fn elements(value: &RawValue) -> Option<Vec<&RawValue>> {
     if value.get().starts_with('[') { serde_json::from_str(value.get()).ok() } else { None }
 }
 
-/// The elements of a list, each with its members where it is an object; `None` when it is no list.
-pub fn objects(value: &RawValue) -> Option<Vec<Option<Members<'_>>>> {
-    let list = value.get();
-    if !list.starts_with('[') {
-        return None;
-    }
-    // As a rule all are, and one walk does.
-    match serde_json::from_str::<Vec<Members<'_>>>(list) {
-        Ok(objects) => Some(objects.into_iter().map(Some).collect()),
-        Err(_) => Some(elements(value)?.into_iter().map(members).collect()),
+/// Values of some members of an object, in the order in which they were asked for.
+pub type Picked<'a, const N: usize> = [Option<&'a RawValue>; N];
+
+/// The members of these names, of an object; `None` when it is none. Of repeated keys the last counts.
+pub fn pick<'a, const N: usize>(value: &'a RawValue, names: &[&str; N]) -> Option<Picked<'a, N>> {
+    Pick(names).deserialize(&mut serde_json::Deserializer::from_str(value.get())).ok()
+}
+
+/// [`pick`] of each element of a list; `None` when it is no list.
+pub fn pick_each<'a, const N: usize>(list: &'a RawValue, names: &[&str; N]) -> Option<Vec<Option<Picked<'a, N>>>> {
+    // As a rule all are objects, and one walk does.
+    match PickEach(names).deserialize(&mut serde_json::Deserializer::from_str(list.get())) {
+        Ok(picked) => Some(picked.into_iter().map(Some).collect()),
+        Err(_) => Some(elements(list)?.into_iter().map(|element| pick(element, names)).collect()),
     }
 }
 
@@ -130,6 +134,64 @@ impl<'de> Deserialize<'de> for Text<'de> {
     }
 }
 
+/// Reads [`Picked`] members and passes over the others.
+#[derive(Clone, Copy)]
+struct Pick<'n, const N: usize>(&'n [&'n str; N]);
+
+impl<'de, const N: usize> DeserializeSeed<'de> for Pick<'_, N> {
+    type Value = Picked<'de, N>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de, const N: usize> Visitor<'de> for Pick<'_, N> {
+    type Value = Picked<'de, N>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut picked = [None; N];
+        while let Some(Text(key)) = map.next_key()? {
+            match self.0.iter().position(|name| *name == key) {
+                Some(index) => picked[index] = Some(map.next_value()?),
+                None => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(picked)
+    }
+}
+
+/// Reads a list of objects.
+struct PickEach<'n, const N: usize>(&'n [&'n str; N]);
+
+impl<'de, const N: usize> DeserializeSeed<'de> for PickEach<'_, N> {
+    type Value = Vec<Picked<'de, N>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de, const N: usize> Visitor<'de> for PickEach<'_, N> {
+    type Value = Vec<Picked<'de, N>>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a list of objects")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut each = Vec::new();
+        while let Some(picked) = list.next_element_seed(Pick(self.0))? {
+            each.push(picked);
+        }
+        Ok(each)
+    }
+}
+
 impl<'de> Deserialize<'de> for Members<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct MembersVisitor;
@@ -166,10 +228,30 @@ mod tests {
     }
 
     #[test]
+    fn what_is_asked_for_is_picked_and_the_last_of_repeated_keys_counts() {
+        let list = parse(r#"[{"b": 1, "x": 1e999, "\u0061": [2], "a": {"b": 3}}, {}, {"a": null, "aa": 4}]"#).unwrap();
+        let each = |list| -> Option<Vec<Option<Vec<Option<&str>>>>> {
+            let texts = |picked: Picked<'static, 2>| picked.map(|value| value.map(RawValue::get)).to_vec();
+            Some(pick_each(list, &["a", "b"])?.into_iter().map(|picked| picked.map(texts)).collect())
+        };
+        let expected = [[Some(r#"{"b": 3}"#), Some("1")], [None, None], [Some("null"), None]];
+        assert_eq!(each(list), Some(expected.map(|picked| Some(picked.to_vec())).to_vec()));
+        let mixed = parse(r#"[{"a": 1}, 1e999, null, "a", ["a"]]"#).unwrap();
+        let expected = [Some(vec![Some("1"), None]), None, None, None, None];
+        assert_eq!(each(mixed), Some(expected.to_vec()));
+        for no_list in ["{}", "null", "1e999", r#""[]""#] {
+            assert_eq!(each(parse(no_list).unwrap()), None, "{no_list}");
+        }
+    }
+
+    #[test]
     fn depth_is_no_danger() {
         let deep = format!(r#"{{"a": {}1{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
         let members = members(parse(&deep).unwrap()).unwrap();
         assert_eq!(elements(members.get("a").unwrap()).unwrap().len(), 1);
+        let list = format!(r#"[{{"x": {0}{1}, "a": 1}}, {0}{1}]"#, "[".repeat(100_000), "]".repeat(100_000));
+        let each = pick_each(parse(&list).unwrap(), &["a"]).unwrap();
+        assert!(each[0].is_some_and(|[a]| a.unwrap().get() == "1") && each[1].is_none());
     }
 
     #[test]

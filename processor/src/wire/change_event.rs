@@ -2,12 +2,14 @@
 
 use std::{borrow::Cow, sync::Arc};
 
+use serde_json::value::RawValue;
+
 use super::{headers, record::InputRecord, redaction};
 use crate::domain::{
     batch::{Input, InputBody},
     change_event::{ChangeEvent, Organisation},
     commissioned_services::{BLOOD_PRESSURE_CODE, CONTRACEPTION_CODE, PALLIATIVE_CARE_CODE},
-    json::{self, Members},
+    json::{self, Members, Picked},
     ods_code::OdsCode,
     opening_times::{EventOpeningTimes, ItemFields, ItemText, read_item},
     rejection::{Fault, is_supported_sub_type, is_supported_type_id, rejection},
@@ -127,12 +129,18 @@ impl<'a> Fields<'_, 'a> {
 
     /// A text that is there: missing, null and empty mean the same (rule 1.6).
     fn present(&self, name: &str) -> Option<String> {
-        self.text(name).filter(|text| !text.is_empty()).map(Cow::into_owned)
+        present(self.0.get(name)?)
     }
 
-    /// The elements of a list that are objects; nothing when it is no list.
-    fn objects(&self, name: &str) -> Vec<Members<'a>> {
-        self.0.get(name).and_then(json::objects).unwrap_or_default().into_iter().flatten().collect()
+    /// Members of a list's elements that are objects; nothing when it is no list.
+    fn each<const N: usize>(&self, name: &str, members: &[&str; N]) -> Vec<Picked<'a, N>> {
+        let each = self.0.get(name).and_then(|list| json::pick_each(list, members));
+        each.unwrap_or_default().into_iter().flatten().collect()
+    }
+
+    /// The codes of a list of services.
+    fn service_codes(&self, name: &str) -> Vec<Cow<'a, str>> {
+        self.each(name, &["ServiceCode"]).into_iter().filter_map(|[code]| json::text(code?)).collect()
     }
 
     /// Rule 1.3, as far as the value and the key go.
@@ -164,8 +172,8 @@ impl<'a> Fields<'_, 'a> {
     /// Section 2; `None` without a valid code.
     fn event(&self) -> Option<ChangeEvent> {
         let ods_code = OdsCode::parse(&self.text("ODSCode")?).ok()?;
-        let contacts = self.objects("Contacts");
-        let services = self.objects("Services");
+        let contacts = self.each("Contacts", &CONTACT_MEMBERS);
+        let services = self.service_codes("Services");
         Some(ChangeEvent {
             ods_code,
             organisation: Arc::new(self.organisation()),
@@ -175,20 +183,20 @@ impl<'a> Fields<'_, 'a> {
             opening_times: self.opening_times(),
             opening_times_json: self.0.get("OpeningTimes").map(|times| times.get().into()),
             palliative_care: self.palliative_care(),
-            blood_pressure: holds(&services, BLOOD_PRESSURE_CODE),
-            contraception: holds(&services, CONTRACEPTION_CODE),
+            blood_pressure: services.iter().any(|code| code == BLOOD_PRESSURE_CODE),
+            contraception: services.iter().any(|code| code == CONTRACEPTION_CODE),
         })
     }
 
     fn organisation(&self) -> Organisation {
-        let parent = self.0.get("ParentOrganisation").and_then(json::members);
+        let parent = self.0.get("ParentOrganisation").and_then(|parent| json::pick(parent, &["OrganisationName"]));
         Organisation {
             name: self.present("OrganisationName"),
             type_id: self.present("OrganisationTypeId"),
             type_name: self.present("OrganisationType"),
             sub_type: self.present("OrganisationSubType"),
             status: self.present("OrganisationStatus"),
-            parent_name: parent.and_then(|parent| Fields(&parent).present("OrganisationName")),
+            parent_name: parent.and_then(|[name]| present(name?)),
             address_1: self.present("Address1"),
             address_2: self.present("Address2"),
             address_3: self.present("Address3"),
@@ -211,41 +219,42 @@ impl<'a> Fields<'_, 'a> {
         let Some(times) = self.0.get("OpeningTimes").filter(|times| !json::is_null(times)) else {
             return EventOpeningTimes::Items(Vec::new());
         };
-        let items = json::objects(times)
-            .and_then(|items| items.into_iter().map(|item| read_item(&item_fields(&item?))).collect());
+        let items = json::pick_each(times, &ITEM_MEMBERS)
+            .and_then(|items| items.into_iter().map(|item| read_item(&item_fields(item?))).collect());
         items.map_or(EventOpeningTimes::Invalid, EventOpeningTimes::Items)
     }
 
     /// Rules 2.3, 5.7: missing is an empty list; null, or what is no list, was never maintained.
     fn palliative_care(&self) -> Option<bool> {
         let is_maintained = self.0.get("UecServices").is_none_or(|services| services.get().starts_with('['));
-        is_maintained.then(|| holds(&self.objects("UecServices"), PALLIATIVE_CARE_CODE))
+        is_maintained.then(|| self.service_codes("UecServices").iter().any(|code| code == PALLIATIVE_CARE_CODE))
     }
 }
 
+/// A text that is there, as [`Fields::present`].
+fn present(value: &RawValue) -> Option<String> {
+    json::text(value).filter(|text| !text.is_empty()).map(Cow::into_owned)
+}
+
+const CONTACT_MEMBERS: [&str; 4] = ["ContactType", "ContactAvailabilityType", "ContactMethodType", "ContactValue"];
+
 /// Rule 2.1: the value of the first contact of that method, whatever it is.
-fn contact(contacts: &[Members<'_>], method: &str) -> Option<String> {
-    let is = |contact: &Fields<'_, '_>, name: &str, expected: &str| {
-        contact.text(name).is_some_and(|text| text.eq_ignore_ascii_case(expected))
+fn contact(contacts: &[Picked<'_, 4>], method: &str) -> Option<String> {
+    let is = |member: Option<&RawValue>, expected: &str| {
+        member.and_then(json::text).is_some_and(|text| text.eq_ignore_ascii_case(expected))
     };
-    contacts
-        .iter()
-        .map(Fields)
-        .find(|contact| {
-            is(contact, "ContactType", "Primary")
-                && is(contact, "ContactAvailabilityType", "Office hours")
-                && is(contact, "ContactMethodType", method)
-        })?
-        .present("ContactValue")
+    let [.., value] = *contacts.iter().find(|[kind, availability, its_method, _]| {
+        is(*kind, "Primary") && is(*availability, "Office hours") && is(*its_method, method)
+    })?;
+    present(value?)
 }
 
-/// Rule 2.3.
-fn holds(services: &[Members<'_>], code: &str) -> bool {
-    services.iter().any(|service| Fields(service).text("ServiceCode").is_some_and(|text| text == code))
-}
+const ITEM_MEMBERS: [&str; 6] =
+    ["OpeningTimeType", "Weekday", "AdditionalOpeningDate", "IsOpen", "OpeningTime", "ClosingTime"];
 
-fn item_fields<'a>(item: &Members<'a>) -> ItemFields<'a> {
-    let field = |name| match item.get(name) {
+/// The members in the order of [`ITEM_MEMBERS`].
+fn item_fields(item: Picked<'_, 6>) -> ItemFields<'_> {
+    let field = |value: Option<_>| match value {
         None => ItemText::Empty,
         Some(value) if json::is_null(value) => ItemText::Empty,
         Some(value) => match json::text(value) {
@@ -254,13 +263,14 @@ fn item_fields<'a>(item: &Members<'a>) -> ItemFields<'a> {
             None => ItemText::Other,
         },
     };
+    let [kind, weekday, date, is_open, opening, closing] = item;
     ItemFields {
-        opening_time_type: field("OpeningTimeType"),
-        weekday: field("Weekday"),
-        additional_opening_date: field("AdditionalOpeningDate"),
-        is_open: item.get("IsOpen").and_then(json::boolean),
-        opening_time: field("OpeningTime"),
-        closing_time: field("ClosingTime"),
+        opening_time_type: field(kind),
+        weekday: field(weekday),
+        additional_opening_date: field(date),
+        is_open: is_open.and_then(json::boolean),
+        opening_time: field(opening),
+        closing_time: field(closing),
     }
 }
 
