@@ -25,7 +25,7 @@ const POOL_SIZE: u64 = 4;
 
 /// As `docs/settings.md` says: of one instance that serves all partitions, with the services of its largest code.
 fn bound_bytes(record_bytes_max: u64, services: u64) -> u64 {
-    let (partitions, places) = (u64::try_from(PARTITIONS).unwrap(), POOL_SIZE - 2);
+    let (partitions, places) = (u64::try_from(PARTITIONS).unwrap(), POOL_SIZE - 1);
     128 * MIB
         + partitions * (2 * MIB + record_bytes_max)
         + places * (32 * MIB + 8 * record_bytes_max + services * (16 << 10))

@@ -104,9 +104,10 @@ pub(super) async fn setup(
     })
 }
 
-/// Two lanes keep two cores of a database busy; connections for the publisher and for looks at positions must be left.
+/// All connections but one, which is left to the publisher and to looks at positions. One lane more than a database has cores for
+/// it fills the time that the others wait for its disk or work themselves.
 fn lanes_at_once(pool_size: usize) -> usize {
-    pool_size.saturating_sub(2).max(1)
+    pool_size.saturating_sub(1).max(1)
 }
 
 /// What the brokers say of the topics.
