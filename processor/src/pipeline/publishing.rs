@@ -31,6 +31,7 @@ use crate::{
         position,
     },
     protocol::{
+        pace::{self, Pace},
         position::{GroupOffset, HaltReason},
         publisher::{Assignment, Ended, OutboxRead, Transaction, Work},
         unpublished::{OutboxSpan, Unpublished},
@@ -38,13 +39,7 @@ use crate::{
     telemetry::metrics::{Dependency, Stage},
 };
 
-/// From the start of one transaction to the start of the next: each costs the broker markers in all partitions it wrote to.
-const TRANSACTION_INTERVAL: Duration = Duration::from_millis(60);
-/// The same while a backlog is worked off: fewer transactions leave it more of the processors.
-const BACKLOG_TRANSACTION_INTERVAL: Duration = Duration::from_millis(250);
-/// So many events a second, in two transactions running, are a backlog: in one they may be what a pause has held up.
-const BACKLOG_RATE: f64 = 1_000.0;
-/// The same of rounds that published nothing: an answer that is waited for is taken soon, a question is not asked all the time.
+/// From the start of one round that published nothing to the start of the next: an answer that is waited for is taken soon, a question is not asked all the time.
 const ROUND_INTERVAL: Duration = Duration::from_millis(20);
 /// Most outbox rows read at once, and most of their bytes.
 const ROWS_MAX: i64 = 200;
@@ -86,8 +81,7 @@ pub struct Publisher {
     transaction_began: Instant,
     /// From there to the next one.
     interval: Duration,
-    /// Whether the last transaction's events came at [`BACKLOG_RATE`].
-    were_many: bool,
+    pace: Pace,
     backoff: Backoff,
     answers: mpsc::UnboundedSender<GroupAnswer>,
     answered: mpsc::UnboundedReceiver<GroupAnswer>,
@@ -111,8 +105,8 @@ impl Publisher {
             cleared_at: Instant::now(),
             began: Instant::now(),
             transaction_began: Instant::now(),
-            interval: TRANSACTION_INTERVAL,
-            were_many: false,
+            interval: pace::INTERVAL,
+            pace: Pace::default(),
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(2)),
             answers,
             answered,
@@ -320,11 +314,8 @@ impl Publisher {
         rights::may_publish(&self.shared);
         let Some(transaction) = self.shared.serving.end(transaction, Ended::Committed) else { return };
         let events: usize = transaction.loads.iter().flat_map(|load| &load.spans).map(|span| span.events).sum();
-        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-        let rate = events as f64 / (self.began - self.transaction_began).max(TRANSACTION_INTERVAL).as_secs_f64();
-        let is_many = rate >= BACKLOG_RATE;
-        self.interval = if is_many && self.were_many { BACKLOG_TRANSACTION_INTERVAL } else { TRANSACTION_INTERVAL };
-        (self.transaction_began, self.were_many) = (self.began, is_many);
+        self.interval = self.pace.next(events, self.began - self.transaction_began);
+        self.transaction_began = self.began;
         for load in &transaction.loads {
             if let Some(partition) = self.shared.serving.get(load.assignment.partition) {
                 partition.notify_changed();

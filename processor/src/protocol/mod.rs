@@ -10,9 +10,11 @@
 //! - [`applying`]: one hand of events: together, event by event, as a dead letter
 //! - [`unpublished`]: what of one partition is applied and not yet published
 //! - [`publisher`]: the partitions that an instance serves, and the one Kafka transaction under way for them
+//! - [`pace`]: how soon the next one follows
 
 pub mod applying;
 pub mod lane;
+pub mod pace;
 pub mod position;
 pub mod publisher;
 pub mod unpublished;

@@ -1,0 +1,61 @@
+//! How soon one Kafka transaction follows another.
+
+use std::time::Duration;
+
+/// From the start of one transaction to the start of the next: each costs the broker markers in all partitions it wrote to.
+pub const INTERVAL: Duration = Duration::from_millis(60);
+/// The same while a backlog is worked off: fewer transactions leave it more of the processors.
+pub const BACKLOG_INTERVAL: Duration = Duration::from_millis(250);
+/// Events a second of a backlog.
+const BACKLOG_RATE: f64 = 1_000.0;
+
+/// Two transactions running say whether there is a backlog. One may hold what a pause has held up, or what comes between two
+/// large batches.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pace {
+    were_many: bool,
+    is_backlog: bool,
+}
+
+impl Pace {
+    /// The interval that begins with a transaction of so many events, so long `after` the start of the one before.
+    pub fn next(&mut self, events: usize, after: Duration) -> Duration {
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+        let are_many = events as f64 / after.max(INTERVAL).as_secs_f64() >= BACKLOG_RATE;
+        if are_many == self.were_many {
+            self.is_backlog = are_many;
+        }
+        self.were_many = are_many;
+        if self.is_backlog { BACKLOG_INTERVAL } else { INTERVAL }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MANY: usize = 1_000;
+
+    #[test]
+    fn two_transactions_running_begin_and_end_a_backlog() {
+        let mut pace = Pace::default();
+        let intervals = [1, MANY, 1, MANY, MANY, 1, MANY, 1, 1, MANY].map(|events| pace.next(events, INTERVAL));
+        let [short, long] = [INTERVAL, BACKLOG_INTERVAL];
+        assert_eq!(intervals, [short, short, short, short, long, long, long, long, short, short]);
+    }
+
+    #[test]
+    fn events_count_by_the_time_in_which_they_came() {
+        for (events, after, expected) in [
+            (250, 250, BACKLOG_INTERVAL),
+            (249, 250, INTERVAL),
+            (60, 0, BACKLOG_INTERVAL),
+            (59, 0, INTERVAL),
+            (MANY, 3_600_000, INTERVAL),
+        ] {
+            let mut pace = Pace::default();
+            pace.next(events, Duration::from_millis(after));
+            assert_eq!(pace.next(events, Duration::from_millis(after)), expected, "{events} in {after} ms");
+        }
+    }
+}
