@@ -5,9 +5,9 @@ use dosi_tests::sample::Sample;
 
 use crate::{ORGANISATIONS, SEED};
 
-// Counted: 91, 423 (what stands for the database's answers among them), 21.
-const PARSE_ALLOCATIONS_MAX: u64 = 105;
-const DECIDE_ALLOCATIONS_MAX: u64 = 480;
+// Counted: 35, 223 (what stands for the database's answers among them), 21.
+const PARSE_ALLOCATIONS_MAX: u64 = 41;
+const DECIDE_ALLOCATIONS_MAX: u64 = 255;
 const ENCODE_ALLOCATIONS_MAX: u64 = 27;
 
 #[test]

@@ -53,15 +53,26 @@ pub type Picked<'a, const N: usize> = [Option<&'a RawValue>; N];
 
 /// The members of these names, of an object; `None` when it is none. Of repeated keys the last counts.
 pub fn pick<'a, const N: usize>(value: &'a RawValue, names: &[&str; N]) -> Option<Picked<'a, N>> {
+    if !value.get().starts_with('{') {
+        return None;
+    }
     Pick(names).deserialize(&mut serde_json::Deserializer::from_str(value.get())).ok()
 }
 
-/// [`pick`] of each element of a list; `None` when it is no list.
-pub fn pick_each<'a, const N: usize>(list: &'a RawValue, names: &[&str; N]) -> Option<Vec<Option<Picked<'a, N>>>> {
+/// What is `read` from the [`pick`] of each element of a list that is an object; `None` when it is no list. An element may be two
+/// bytes long, so what is picked is not kept.
+pub fn pick_each<'a, const N: usize, T>(
+    list: &'a RawValue,
+    names: &[&str; N],
+    read: impl Fn(Picked<'a, N>) -> T,
+) -> Option<Vec<Option<T>>> {
+    if !list.get().starts_with('[') {
+        return None;
+    }
     // As a rule all are objects, and one walk does.
-    match PickEach(names).deserialize(&mut serde_json::Deserializer::from_str(list.get())) {
-        Ok(picked) => Some(picked.into_iter().map(Some).collect()),
-        Err(_) => Some(elements(list)?.into_iter().map(|element| pick(element, names)).collect()),
+    match (PickEach { names, read: &read }).deserialize(&mut serde_json::Deserializer::from_str(list.get())) {
+        Ok(each) => Some(each),
+        Err(_) => Some(elements(list)?.into_iter().map(|element| pick(element, names).map(&read)).collect()),
     }
 }
 
@@ -135,7 +146,6 @@ impl<'de> Deserialize<'de> for Text<'de> {
 }
 
 /// Reads [`Picked`] members and passes over the others.
-#[derive(Clone, Copy)]
 struct Pick<'n, const N: usize>(&'n [&'n str; N]);
 
 impl<'de, const N: usize> DeserializeSeed<'de> for Pick<'_, N> {
@@ -166,18 +176,21 @@ impl<'de, const N: usize> Visitor<'de> for Pick<'_, N> {
 }
 
 /// Reads a list of objects.
-struct PickEach<'n, const N: usize>(&'n [&'n str; N]);
+struct PickEach<'n, const N: usize, F> {
+    names: &'n [&'n str; N],
+    read: F,
+}
 
-impl<'de, const N: usize> DeserializeSeed<'de> for PickEach<'_, N> {
-    type Value = Vec<Picked<'de, N>>;
+impl<'de, const N: usize, T, F: Fn(Picked<'de, N>) -> T> DeserializeSeed<'de> for PickEach<'_, N, F> {
+    type Value = Vec<Option<T>>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_seq(self)
     }
 }
 
-impl<'de, const N: usize> Visitor<'de> for PickEach<'_, N> {
-    type Value = Vec<Picked<'de, N>>;
+impl<'de, const N: usize, T, F: Fn(Picked<'de, N>) -> T> Visitor<'de> for PickEach<'_, N, F> {
+    type Value = Vec<Option<T>>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("a list of objects")
@@ -185,8 +198,8 @@ impl<'de, const N: usize> Visitor<'de> for PickEach<'_, N> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
         let mut each = Vec::new();
-        while let Some(picked) = list.next_element_seed(Pick(self.0))? {
-            each.push(picked);
+        while let Some(picked) = list.next_element_seed(Pick(self.names))? {
+            each.push(Some((self.read)(picked)));
         }
         Ok(each)
     }
@@ -229,18 +242,22 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_is_picked_and_the_last_of_repeated_keys_counts() {
-        let list = parse(r#"[{"b": 1, "x": 1e999, "\u0061": [2], "a": {"b": 3}}, {}, {"a": null, "aa": 4}]"#).unwrap();
-        let each = |list| -> Option<Vec<Option<Vec<Option<&str>>>>> {
-            let texts = |picked: Picked<'static, 2>| picked.map(|value| value.map(RawValue::get)).to_vec();
-            Some(pick_each(list, &["a", "b"])?.into_iter().map(|picked| picked.map(texts)).collect())
-        };
-        let expected = [[Some(r#"{"b": 3}"#), Some("1")], [None, None], [Some("null"), None]];
-        assert_eq!(each(list), Some(expected.map(|picked| Some(picked.to_vec())).to_vec()));
-        let mixed = parse(r#"[{"a": 1}, 1e999, null, "a", ["a"]]"#).unwrap();
-        let expected = [Some(vec![Some("1"), None]), None, None, None, None];
-        assert_eq!(each(mixed), Some(expected.to_vec()));
+        let each =
+            |list| pick_each(parse(list).unwrap(), &["a", "b"], |picked| picked.map(|value| value.map(RawValue::get)));
+        let repeated = r#"{"b": 1, "x": 1e999, "\u0061": [2], "a": {"b": 3}}"#;
+        let expected = [Some(r#"{"b": 3}"#), Some("1")];
+        for (list, others) in [
+            (
+                format!(r#"[{repeated}, {{}}, {{"a": null, "aa": 4}}]"#),
+                vec![Some([None, None]), Some([Some("null"), None])],
+            ),
+            (format!(r#"[{repeated}, 1e999, null, "a", ["a"]]"#), vec![None; 4]),
+        ] {
+            let picked = each(list.clone().leak()).unwrap();
+            assert_eq!((picked[0], &picked[1..]), (Some(expected), &others[..]), "{list}");
+        }
         for no_list in ["{}", "null", "1e999", r#""[]""#] {
-            assert_eq!(each(parse(no_list).unwrap()), None, "{no_list}");
+            assert_eq!(each(no_list), None, "{no_list}");
         }
     }
 
@@ -250,8 +267,8 @@ mod tests {
         let members = members(parse(&deep).unwrap()).unwrap();
         assert_eq!(elements(members.get("a").unwrap()).unwrap().len(), 1);
         let list = format!(r#"[{{"x": {0}{1}, "a": 1}}, {0}{1}]"#, "[".repeat(100_000), "]".repeat(100_000));
-        let each = pick_each(parse(&list).unwrap(), &["a"]).unwrap();
-        assert!(each[0].is_some_and(|[a]| a.unwrap().get() == "1") && each[1].is_none());
+        let each = pick_each(parse(&list).unwrap(), &["a"], |[a]| a.map(RawValue::get)).unwrap();
+        assert_eq!(each, [Some(Some("1")), None]);
     }
 
     #[test]

@@ -132,15 +132,24 @@ impl<'a> Fields<'_, 'a> {
         present(self.0.get(name)?)
     }
 
-    /// Members of a list's elements that are objects; nothing when it is no list.
-    fn each<const N: usize>(&self, name: &str, members: &[&str; N]) -> Vec<Picked<'a, N>> {
-        let each = self.0.get(name).and_then(|list| json::pick_each(list, members));
+    /// What is read from a list's elements that are objects; nothing when it is no list.
+    fn each<const N: usize, T>(&self, name: &str, members: &[&str; N], read: impl Fn(Picked<'a, N>) -> T) -> Vec<T> {
+        let each = self.0.get(name).and_then(|list| json::pick_each(list, members, read));
         each.unwrap_or_default().into_iter().flatten().collect()
     }
 
-    /// The codes of a list of services.
-    fn service_codes(&self, name: &str) -> Vec<Cow<'a, str>> {
-        self.each(name, &["ServiceCode"]).into_iter().filter_map(|[code]| json::text(code?)).collect()
+    /// Rule 2.3: the codes of a list of services.
+    fn service_codes(&self, name: &str) -> Vec<Option<Cow<'a, str>>> {
+        self.each(name, &["ServiceCode"], |[code]| json::text(code?))
+    }
+
+    /// Rule 2.1: the contacts that may count, in order.
+    fn contacts(&self) -> Vec<Option<Contact<'a>>> {
+        let members = ["ContactType", "ContactAvailabilityType", "ContactMethodType", "ContactValue"];
+        self.each("Contacts", &members, |[kind, availability, method, value]| {
+            let counts = is_text(kind, "Primary") && is_text(availability, "Office hours");
+            counts.then_some(Contact { method, value })
+        })
     }
 
     /// Rule 1.3, as far as the value and the key go.
@@ -172,7 +181,7 @@ impl<'a> Fields<'_, 'a> {
     /// Section 2; `None` without a valid code.
     fn event(&self) -> Option<ChangeEvent> {
         let ods_code = OdsCode::parse(&self.text("ODSCode")?).ok()?;
-        let contacts = self.each("Contacts", &CONTACT_MEMBERS);
+        let contacts = self.contacts();
         let services = self.service_codes("Services");
         Some(ChangeEvent {
             ods_code,
@@ -183,8 +192,8 @@ impl<'a> Fields<'_, 'a> {
             opening_times: self.opening_times(),
             opening_times_json: self.0.get("OpeningTimes").map(|times| times.get().into()),
             palliative_care: self.palliative_care(),
-            blood_pressure: services.iter().any(|code| code == BLOOD_PRESSURE_CODE),
-            contraception: services.iter().any(|code| code == CONTRACEPTION_CODE),
+            blood_pressure: holds(&services, BLOOD_PRESSURE_CODE),
+            contraception: holds(&services, CONTRACEPTION_CODE),
         })
     }
 
@@ -219,15 +228,15 @@ impl<'a> Fields<'_, 'a> {
         let Some(times) = self.0.get("OpeningTimes").filter(|times| !json::is_null(times)) else {
             return EventOpeningTimes::Items(Vec::new());
         };
-        let items = json::pick_each(times, &ITEM_MEMBERS)
-            .and_then(|items| items.into_iter().map(|item| read_item(&item_fields(item?))).collect());
+        let items = json::pick_each(times, &ITEM_MEMBERS, |item| read_item(&item_fields(item)))
+            .and_then(|items| items.into_iter().map(Option::flatten).collect());
         items.map_or(EventOpeningTimes::Invalid, EventOpeningTimes::Items)
     }
 
     /// Rules 2.3, 5.7: missing is an empty list; null, or what is no list, was never maintained.
     fn palliative_care(&self) -> Option<bool> {
         let is_maintained = self.0.get("UecServices").is_none_or(|services| services.get().starts_with('['));
-        is_maintained.then(|| self.service_codes("UecServices").iter().any(|code| code == PALLIATIVE_CARE_CODE))
+        is_maintained.then(|| holds(&self.service_codes("UecServices"), PALLIATIVE_CARE_CODE))
     }
 }
 
@@ -236,17 +245,25 @@ fn present(value: &RawValue) -> Option<String> {
     json::text(value).filter(|text| !text.is_empty()).map(Cow::into_owned)
 }
 
-const CONTACT_MEMBERS: [&str; 4] = ["ContactType", "ContactAvailabilityType", "ContactMethodType", "ContactValue"];
+/// A primary contact of office hours.
+struct Contact<'a> {
+    method: Option<&'a RawValue>,
+    value: Option<&'a RawValue>,
+}
+
+fn is_text(value: Option<&RawValue>, expected: &str) -> bool {
+    value.and_then(json::text).is_some_and(|text| text.eq_ignore_ascii_case(expected))
+}
 
 /// Rule 2.1: the value of the first contact of that method, whatever it is.
-fn contact(contacts: &[Picked<'_, 4>], method: &str) -> Option<String> {
-    let is = |member: Option<&RawValue>, expected: &str| {
-        member.and_then(json::text).is_some_and(|text| text.eq_ignore_ascii_case(expected))
-    };
-    let [.., value] = *contacts.iter().find(|[kind, availability, its_method, _]| {
-        is(*kind, "Primary") && is(*availability, "Office hours") && is(*its_method, method)
-    })?;
-    present(value?)
+fn contact(contacts: &[Option<Contact<'_>>], method: &str) -> Option<String> {
+    let first = contacts.iter().flatten().find(|contact| is_text(contact.method, method))?;
+    present(first.value?)
+}
+
+/// Rule 2.3.
+fn holds(codes: &[Option<Cow<'_, str>>], code: &str) -> bool {
+    codes.iter().flatten().any(|held| held == code)
 }
 
 const ITEM_MEMBERS: [&str; 6] =
