@@ -59,21 +59,23 @@ pub fn pick<'a, const N: usize>(value: &'a RawValue, names: &[&str; N]) -> Optio
     Pick(names).deserialize(&mut serde_json::Deserializer::from_str(value.get())).ok()
 }
 
-/// What is `read` from the [`pick`] of each element of a list that is an object; `None` when it is no list. An element may be two
-/// bytes long, so what is picked is not kept.
-pub fn pick_each<'a, const N: usize, T>(
+/// Has the [`pick`] of each element of a list read that is an object, and says whether all are; `None` when it is no list. An element
+/// may be two bytes long, so nothing is kept of it here. Where not all are objects, some are read twice.
+pub fn pick_each<'a, const N: usize>(
     list: &'a RawValue,
     names: &[&str; N],
-    read: impl Fn(Picked<'a, N>) -> T,
-) -> Option<Vec<Option<T>>> {
+    mut read: impl FnMut(Picked<'a, N>),
+) -> Option<bool> {
     if !list.get().starts_with('[') {
         return None;
     }
     // As a rule all are objects, and one walk does.
-    match (PickEach { names, read: &read }).deserialize(&mut serde_json::Deserializer::from_str(list.get())) {
-        Ok(each) => Some(each),
-        Err(_) => Some(elements(list)?.into_iter().map(|element| pick(element, names).map(&read)).collect()),
+    let each = PickEach { names, read: &mut read };
+    if each.deserialize(&mut serde_json::Deserializer::from_str(list.get())).is_ok() {
+        return Some(true);
     }
+    elements(list)?.into_iter().filter_map(|element| pick(element, names)).for_each(read);
+    Some(false)
 }
 
 /// A text, decoded; `None` when it is none.
@@ -181,27 +183,26 @@ struct PickEach<'n, const N: usize, F> {
     read: F,
 }
 
-impl<'de, const N: usize, T, F: Fn(Picked<'de, N>) -> T> DeserializeSeed<'de> for PickEach<'_, N, F> {
-    type Value = Vec<Option<T>>;
+impl<'de, const N: usize, F: FnMut(Picked<'de, N>)> DeserializeSeed<'de> for PickEach<'_, N, F> {
+    type Value = ();
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_seq(self)
     }
 }
 
-impl<'de, const N: usize, T, F: Fn(Picked<'de, N>) -> T> Visitor<'de> for PickEach<'_, N, F> {
-    type Value = Vec<Option<T>>;
+impl<'de, const N: usize, F: FnMut(Picked<'de, N>)> Visitor<'de> for PickEach<'_, N, F> {
+    type Value = ();
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("a list of objects")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-        let mut each = Vec::new();
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<(), A::Error> {
         while let Some(picked) = list.next_element_seed(Pick(self.names))? {
-            each.push(Some((self.read)(picked)));
+            (self.read)(picked);
         }
-        Ok(each)
+        Ok(())
     }
 }
 
@@ -242,22 +243,20 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_is_picked_and_the_last_of_repeated_keys_counts() {
-        let each =
-            |list| pick_each(parse(list).unwrap(), &["a", "b"], |picked| picked.map(|value| value.map(RawValue::get)));
-        let repeated = r#"{"b": 1, "x": 1e999, "\u0061": [2], "a": {"b": 3}}"#;
-        let expected = [Some(r#"{"b": 3}"#), Some("1")];
-        for (list, others) in [
-            (
-                format!(r#"[{repeated}, {{}}, {{"a": null, "aa": 4}}]"#),
-                vec![Some([None, None]), Some([Some("null"), None])],
-            ),
-            (format!(r#"[{repeated}, 1e999, null, "a", ["a"]]"#), vec![None; 4]),
-        ] {
-            let picked = each(list.clone().leak()).unwrap();
-            assert_eq!((picked[0], &picked[1..]), (Some(expected), &others[..]), "{list}");
-        }
+        let each = |list| {
+            let mut each = Vec::new();
+            let all = pick_each(parse(list).unwrap(), &["a", "b"], |picked| {
+                each.push(picked.map(|value| value.map(RawValue::get)));
+            });
+            (all, each)
+        };
+        let odd = [Some(r#"{"b": 3}"#), Some("1")];
+        let objects = r#"[{"b": 1, "x": 1e999, "\u0061": [2], "a": {"b": 3}}, {}, {"a": null, "aa": 4}]"#;
+        assert_eq!(each(objects), (Some(true), vec![odd, [None, None], [Some("null"), None]]));
+        let mixed = r#"[1e999, {"b": 1, "\u0061": [2], "a": {"b": 3}}, null, "a", ["a"], {}]"#;
+        assert_eq!(each(mixed), (Some(false), vec![odd, [None, None]]));
         for no_list in ["{}", "null", "1e999", r#""[]""#] {
-            assert_eq!(each(no_list), None, "{no_list}");
+            assert_eq!(each(no_list), (None, vec![]), "{no_list}");
         }
     }
 
@@ -267,8 +266,9 @@ mod tests {
         let members = members(parse(&deep).unwrap()).unwrap();
         assert_eq!(elements(members.get("a").unwrap()).unwrap().len(), 1);
         let list = format!(r#"[{{"x": {0}{1}, "a": 1}}, {0}{1}]"#, "[".repeat(100_000), "]".repeat(100_000));
-        let each = pick_each(parse(&list).unwrap(), &["a"], |[a]| a.map(RawValue::get)).unwrap();
-        assert_eq!(each, [Some(Some("1")), None]);
+        let mut read = Vec::new();
+        assert_eq!(pick_each(parse(&list).unwrap(), &["a"], |[a]| read.push(a.map(RawValue::get))), Some(false));
+        assert_eq!(read, [Some("1"); 2]);
     }
 
     #[test]

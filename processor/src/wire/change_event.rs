@@ -132,24 +132,34 @@ impl<'a> Fields<'_, 'a> {
         present(self.0.get(name)?)
     }
 
-    /// What is read from a list's elements that are objects; nothing when it is no list.
-    fn each<const N: usize, T>(&self, name: &str, members: &[&str; N], read: impl Fn(Picked<'a, N>) -> T) -> Vec<T> {
-        let each = self.0.get(name).and_then(|list| json::pick_each(list, members, read));
-        each.unwrap_or_default().into_iter().flatten().collect()
+    /// Has a list's elements read that are objects; of what is no list there are none.
+    fn each<const N: usize>(&self, name: &str, members: &[&str; N], read: impl FnMut(Picked<'a, N>)) {
+        if let Some(list) = self.0.get(name) {
+            json::pick_each(list, members, read);
+        }
     }
 
-    /// Rule 2.3: the codes of a list of services.
-    fn service_codes(&self, name: &str) -> Vec<Option<Cow<'a, str>>> {
-        self.each(name, &["ServiceCode"], |[code]| json::text(code?))
+    /// Rule 2.3: for each code whether a list of services holds it.
+    fn hold<const N: usize>(&self, name: &str, codes: [&str; N]) -> [bool; N] {
+        let mut held = [false; N];
+        self.each(name, &["ServiceCode"], |[code]| {
+            let code = code.and_then(json::text);
+            held.iter_mut().zip(codes).for_each(|(held, asked)| *held |= code.as_deref() == Some(asked));
+        });
+        held
     }
 
-    /// Rule 2.1: the contacts that may count, in order.
-    fn contacts(&self) -> Vec<Option<Contact<'a>>> {
+    /// Rule 2.1: for each method the value of its first contact, whatever it is.
+    fn contacts<const N: usize>(&self, methods: [&str; N]) -> [Option<String>; N] {
+        let mut first = [None; N];
         let members = ["ContactType", "ContactAvailabilityType", "ContactMethodType", "ContactValue"];
-        self.each("Contacts", &members, |[kind, availability, method, value]| {
-            let counts = is_text(kind, "Primary") && is_text(availability, "Office hours");
-            counts.then_some(Contact { method, value })
-        })
+        self.each("Contacts", &members, |[kind, availability, its_method, value]| {
+            if is_text(kind, "Primary") && is_text(availability, "Office hours") {
+                let asked = methods.iter().position(|method| is_text(its_method, method));
+                asked.map(|index| first[index].get_or_insert(value));
+            }
+        });
+        first.map(|value| present(value??))
     }
 
     /// Rule 1.3, as far as the value and the key go.
@@ -181,19 +191,19 @@ impl<'a> Fields<'_, 'a> {
     /// Section 2; `None` without a valid code.
     fn event(&self) -> Option<ChangeEvent> {
         let ods_code = OdsCode::parse(&self.text("ODSCode")?).ok()?;
-        let contacts = self.contacts();
-        let services = self.service_codes("Services");
+        let [website, phone] = self.contacts(["Website", "Telephone"]);
+        let [blood_pressure, contraception] = self.hold("Services", [BLOOD_PRESSURE_CODE, CONTRACEPTION_CODE]);
         Some(ChangeEvent {
             ods_code,
             organisation: Arc::new(self.organisation()),
             address_lines: self.address_lines(),
-            website: contact(&contacts, "Website"),
-            phone: contact(&contacts, "Telephone"),
+            website,
+            phone,
             opening_times: self.opening_times(),
             opening_times_json: self.0.get("OpeningTimes").map(|times| times.get().into()),
             palliative_care: self.palliative_care(),
-            blood_pressure: holds(&services, BLOOD_PRESSURE_CODE),
-            contraception: holds(&services, CONTRACEPTION_CODE),
+            blood_pressure,
+            contraception,
         })
     }
 
@@ -228,15 +238,18 @@ impl<'a> Fields<'_, 'a> {
         let Some(times) = self.0.get("OpeningTimes").filter(|times| !json::is_null(times)) else {
             return EventOpeningTimes::Items(Vec::new());
         };
-        let items = json::pick_each(times, &ITEM_MEMBERS, |item| read_item(&item_fields(item)))
-            .and_then(|items| items.into_iter().map(Option::flatten).collect());
-        items.map_or(EventOpeningTimes::Invalid, EventOpeningTimes::Items)
+        let (mut items, mut are_valid) = (Vec::new(), true);
+        let all = json::pick_each(times, &ITEM_MEMBERS, |item| match read_item(&item_fields(item)) {
+            Some(item) => items.push(item),
+            None => are_valid = false,
+        });
+        if are_valid && all == Some(true) { EventOpeningTimes::Items(items) } else { EventOpeningTimes::Invalid }
     }
 
     /// Rules 2.3, 5.7: missing is an empty list; null, or what is no list, was never maintained.
     fn palliative_care(&self) -> Option<bool> {
         let is_maintained = self.0.get("UecServices").is_none_or(|services| services.get().starts_with('['));
-        is_maintained.then(|| holds(&self.service_codes("UecServices"), PALLIATIVE_CARE_CODE))
+        is_maintained.then(|| self.hold("UecServices", [PALLIATIVE_CARE_CODE]) == [true])
     }
 }
 
@@ -245,25 +258,8 @@ fn present(value: &RawValue) -> Option<String> {
     json::text(value).filter(|text| !text.is_empty()).map(Cow::into_owned)
 }
 
-/// A primary contact of office hours.
-struct Contact<'a> {
-    method: Option<&'a RawValue>,
-    value: Option<&'a RawValue>,
-}
-
 fn is_text(value: Option<&RawValue>, expected: &str) -> bool {
     value.and_then(json::text).is_some_and(|text| text.eq_ignore_ascii_case(expected))
-}
-
-/// Rule 2.1: the value of the first contact of that method, whatever it is.
-fn contact(contacts: &[Option<Contact<'_>>], method: &str) -> Option<String> {
-    let first = contacts.iter().flatten().find(|contact| is_text(contact.method, method))?;
-    present(first.value?)
-}
-
-/// Rule 2.3.
-fn holds(codes: &[Option<Cow<'_, str>>], code: &str) -> bool {
-    codes.iter().flatten().any(|held| held == code)
 }
 
 const ITEM_MEMBERS: [&str; 6] =
