@@ -39,7 +39,8 @@ use crate::{
     telemetry::metrics::{Dependency, Stage},
 };
 
-/// From the start of one round that published nothing to the start of the next: an answer that is waited for is taken soon, a question is not asked all the time.
+/// From the start of one round that published nothing to the start of the next. An answer that is waited for is taken soon, a
+/// question is not asked all the time.
 const ROUND_INTERVAL: Duration = Duration::from_millis(20);
 /// Most outbox rows read at once, and most of their bytes.
 const ROWS_MAX: i64 = 200;

@@ -5,9 +5,12 @@ use std::time::Duration;
 /// From the start of one transaction to the start of the next: each costs the broker markers in all partitions it wrote to.
 pub const INTERVAL: Duration = Duration::from_millis(60);
 /// The same while a backlog is worked off: fewer transactions leave it more of the processors.
-pub const BACKLOG_INTERVAL: Duration = Duration::from_millis(250);
+const BACKLOG_INTERVAL: Duration = Duration::from_millis(250);
 /// Events a second of a backlog.
 const BACKLOG_RATE: f64 = 1_000.0;
+
+/// A reading over so long a time says enough by itself.
+const LONG: Duration = Duration::from_millis(500);
 
 /// Two transactions running say whether there is a backlog. One may hold what a pause has held up, or what comes between two
 /// large batches.
@@ -22,7 +25,7 @@ impl Pace {
     pub fn next(&mut self, events: usize, after: Duration) -> Duration {
         #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
         let are_many = events as f64 / after.max(INTERVAL).as_secs_f64() >= BACKLOG_RATE;
-        if are_many == self.were_many {
+        if are_many == self.were_many || after > LONG {
             self.is_backlog = are_many;
         }
         self.were_many = are_many;
@@ -42,6 +45,15 @@ mod tests {
         let intervals = [1, MANY, 1, MANY, MANY, 1, MANY, 1, 1, MANY].map(|events| pace.next(events, INTERVAL));
         let [short, long] = [INTERVAL, BACKLOG_INTERVAL];
         assert_eq!(intervals, [short, short, short, short, long, long, long, long, short, short]);
+    }
+
+    #[test]
+    fn a_backlog_does_not_outlive_a_rest() {
+        let mut pace = Pace::default();
+        let rest = Duration::from_secs(3600);
+        let intervals = [(MANY, INTERVAL), (MANY, INTERVAL), (1, rest), (1, INTERVAL)]
+            .map(|(events, after)| pace.next(events, after));
+        assert_eq!(intervals, [INTERVAL, BACKLOG_INTERVAL, INTERVAL, INTERVAL]);
     }
 
     #[test]
