@@ -104,8 +104,9 @@ pub(super) async fn setup(
     })
 }
 
-/// All connections but one, which is left to the publisher and to looks at positions. One lane more than a database has cores for
-/// it fills the time that the others wait for its disk or work themselves.
+/// Batches may take all connections but one: publishing, looks at positions and lanes that begin need one for a moment each. With the
+/// default pool that is a lane more than two cores of a database can serve, for the time that the others wait for its disk or work
+/// themselves.
 fn lanes_at_once(pool_size: usize) -> usize {
     pool_size.saturating_sub(1).max(1)
 }
