@@ -31,7 +31,7 @@ use crate::{
         position,
     },
     protocol::{
-        pace::{self, Pace},
+        pace::Pace,
         position::{GroupOffset, HaltReason},
         publisher::{Assignment, Ended, OutboxRead, Transaction, Work},
         unpublished::{OutboxSpan, Unpublished},
@@ -80,8 +80,6 @@ pub struct Publisher {
     began: Instant,
     /// When the round of the last transaction began.
     transaction_began: Instant,
-    /// From there to the next one.
-    interval: Duration,
     pace: Pace,
     backoff: Backoff,
     answers: mpsc::UnboundedSender<GroupAnswer>,
@@ -106,7 +104,6 @@ impl Publisher {
             cleared_at: Instant::now(),
             began: Instant::now(),
             transaction_began: Instant::now(),
-            interval: pace::INTERVAL,
             pace: Pace::default(),
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(2)),
             answers,
@@ -131,7 +128,7 @@ impl Publisher {
                     () = sleep(Duration::from_millis(500)), if self.has_work() => {}
                 }
             }
-            sleep_until(self.began + if published { self.interval } else { ROUND_INTERVAL }).await;
+            sleep_until(self.began + if published { self.pace.interval() } else { ROUND_INTERVAL }).await;
         }
         self.clear_outbox(true).await;
     }
@@ -315,7 +312,7 @@ impl Publisher {
         rights::may_publish(&self.shared);
         let Some(transaction) = self.shared.serving.end(transaction, Ended::Committed) else { return };
         let events: usize = transaction.loads.iter().flat_map(|load| &load.spans).map(|span| span.events).sum();
-        self.interval = self.pace.next(events, self.began - self.transaction_began);
+        self.pace.transaction(events, self.began - self.transaction_began);
         self.transaction_began = self.began;
         for load in &transaction.loads {
             if let Some(partition) = self.shared.serving.get(load.assignment.partition) {
