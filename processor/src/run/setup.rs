@@ -106,9 +106,9 @@ pub(super) async fn setup(
 
 /// Batches may take all connections but one: publishing, looks at positions and lanes that begin need one for a moment each. With the
 /// default pool that is a lane more than two cores of a database can serve, for the time that the others wait for its disk or work
-/// themselves.
+/// themselves. There are two at least.
 fn lanes_at_once(pool_size: usize) -> usize {
-    pool_size.saturating_sub(1).max(1)
+    pool_size - 1
 }
 
 /// What the brokers say of the topics.

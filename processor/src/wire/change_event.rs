@@ -155,8 +155,10 @@ impl<'a> Fields<'_, 'a> {
         let members = ["ContactType", "ContactAvailabilityType", "ContactMethodType", "ContactValue"];
         self.each("Contacts", &members, |[kind, availability, its_method, value]| {
             if is_text(kind, "Primary") && is_text(availability, "Office hours") {
-                let asked = methods.iter().position(|method| is_text(its_method, method));
-                asked.map(|index| first[index].get_or_insert(value));
+                let asked = first.iter_mut().zip(methods).find(|(_, method)| is_text(its_method, method));
+                if let Some((first, _)) = asked {
+                    first.get_or_insert(value);
+                }
             }
         });
         first.map(|value| present(value??))

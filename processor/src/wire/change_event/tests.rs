@@ -199,8 +199,6 @@ fn rule_1_6_fix_null_in_every_optional_field_is_like_missing() {
         let with_null = event_with(name, "null");
         assert_eq!(with_null, bare, "{name}");
     }
-    let parent = event_with("ParentOrganisation", r#"{"ODSCode": "Q71", "OrganisationName": "London Area Team"}"#);
-    assert_eq!(parent.organisation.parent_name.as_deref(), Some("London Area Team"));
     let times = event_with("OpeningTimes", "null");
     assert_eq!((times.opening_times, times.opening_times_json.as_deref()), (bare.opening_times, Some("null")));
     assert_eq!((event_with("UecServices", "null").palliative_care, bare.palliative_care), (None, Some(false)));
@@ -266,6 +264,12 @@ fn rule_2_5_an_item_that_is_neither_makes_all_invalid() {
     }
     let json = format!("[ {open} ]");
     assert_eq!(event_with("OpeningTimes", &json).opening_times_json.as_deref(), Some(json.as_str()), "as received");
+}
+
+#[test]
+fn the_parent_is_known_by_its_name() {
+    let event = event_with("ParentOrganisation", r#"{"ODSCode": "Q71", "OrganisationName": "London Area Team"}"#);
+    assert_eq!(event.organisation.parent_name.as_deref(), Some("London Area Team"));
 }
 
 #[test]
