@@ -84,6 +84,9 @@ async fn main() -> ExitCode {
 async fn run(benchmark: Benchmark) -> Result<()> {
     let grows = matches!(benchmark, Benchmark::Growth { .. });
     let mut england = England::prepare(if grows { growth::SHARED_BUFFERS } else { SHARED_BUFFERS }).await?;
+    if !matches!(benchmark, Benchmark::Floor { .. } | Benchmark::Profile { .. }) {
+        england.warm_up().await?;
+    }
     match benchmark {
         Benchmark::Floor { runs } => england::floor(&england, runs).await,
         Benchmark::England { runs } => england::england(&mut england, runs).await,
