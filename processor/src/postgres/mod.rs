@@ -18,6 +18,7 @@ pub mod errors;
 pub mod load;
 pub mod mail_queue;
 pub mod migrations;
+mod opening_times;
 pub mod outbox;
 pub mod pool;
 pub mod position;

@@ -2,24 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use chrono::NaiveDate;
 use deadpool_postgres::Transaction;
 use futures::join;
-use itertools::{Itertools as _, izip};
-use tokio_postgres::{Row, types::FromSql};
+use tokio_postgres::Row;
 
 use super::{
     Result,
     load::ods_code,
+    opening_times,
     statement::{Params, query},
-    time_of_day::TimeOfDay,
 };
 use crate::{
     domain::{
         commissioned_services::z_code_of,
         matching::Offered,
         ods_code::OdsCode,
-        opening_times::{DayId, Period},
         service::{Service, ZCode},
     },
     fault_injection::{Mutant, is},
@@ -54,26 +51,6 @@ const REGIONS: &str = "WITH RECURSIVE up(start, parentid, name, path) AS (
         SELECT up.start, s.parentid, s.name, up.path || s.id FROM up JOIN services AS s ON s.id = up.parentid
         WHERE s.id <> ALL(up.path)
     ) SELECT start, name FROM up WHERE parentid IS NULL";
-/// As columns of one row: most of what a batch reads hangs on these, and a row costs both sides more than what is in it. No
-/// condition on the day, which has an index of its own that the planner might walk from end to end. Dates outside the
-/// calendar's four digits (`infinity` is one) are no date that an event can bring or that can be compared.
-const DAYS_AND_DATES: &str = "SELECT * FROM
-    (SELECT array_agg(serviceid), array_agg(dayid), array_agg(id)
-        FROM servicedayopenings WHERE serviceid = ANY($1)) AS days,
-    (SELECT array_agg(serviceid), array_agg(date), array_agg(id)
-        FROM servicespecifiedopeningdates WHERE serviceid = ANY($1) AND date BETWEEN '0001-01-01' AND '9999-12-31') AS dates";
-/// Of the rows in these ranges of ids (see [`ranges`]), as columns of one row.
-const PERIODS: &str = "SELECT * FROM
-    (SELECT array_agg(t.servicedayopeningid), array_agg(t.starttime), array_agg(t.endtime)
-        FROM unnest($1::int[], $2::int[]) AS days(first, last) CROSS JOIN LATERAL (
-            SELECT servicedayopeningid, starttime, endtime FROM servicedayopeningtimes
-            WHERE servicedayopeningid BETWEEN days.first AND days.last OFFSET 0
-        ) AS t) AS of_days,
-    (SELECT array_agg(t.servicespecifiedopeningdateid), array_agg(t.starttime), array_agg(t.endtime), array_agg(t.isclosed)
-        FROM unnest($3::int[], $4::int[]) AS dates(first, last) CROSS JOIN LATERAL (
-            SELECT servicespecifiedopeningdateid, starttime, endtime, isclosed FROM servicespecifiedopeningtimes
-            WHERE servicespecifiedopeningdateid BETWEEN dates.first AND dates.last OFFSET 0
-        ) AS t) AS of_dates";
 /// One look-up by the whole unique key for each service and its code, in a subquery of its own (`OFFSET 0`): one discriminator
 /// alone belongs to many thousand services, which the planner cannot know without statistics.
 const Z_CODES: &str = "SELECT g.serviceid, g.sgid, g.sdid
@@ -131,7 +108,7 @@ fn bare_service(row: &Row) -> Result<Service> {
     })
 }
 
-/// Reads what hangs on the locked candidates, in two round trips; each list in id order. A code without any is absent.
+/// Reads what hangs on the locked candidates, in two round trips, or three (see [`opening_times::add`]); each list in id order. A code without any is absent.
 pub async fn complete(tx: &Transaction<'_>, mut found: Vec<Candidate>) -> Result<HashMap<OdsCode, Vec<Service>>> {
     if found.is_empty() {
         return Ok(HashMap::new());
@@ -143,16 +120,16 @@ pub async fn complete(tx: &Transaction<'_>, mut found: Vec<Candidate>) -> Result
     let asked = found.iter().filter_map(|candidate| Some((candidate.service.id, z_code_of(&candidate.service)?)));
     let (holders, (groups, discriminators)): (Vec<i32>, (Vec<i32>, Vec<i32>)) =
         asked.map(|(id, code)| (id, (code.sgid, code.sdid))).unzip();
-    let (by_service, by_service_and_code): (Params, Params) = (&[&ids], &[&holders, &groups, &discriminators]);
-    let (types, statuses, regions, days_and_dates, z_codes) = join!(
+    let by_service_and_code: Params = &[&holders, &groups, &discriminators];
+    let (types, statuses, regions, opening_times, z_codes) = join!(
         names(tx, TYPES, &types),
         names(tx, STATUSES, &statuses),
         names(tx, REGIONS, &parents),
-        query(tx, DAYS_AND_DATES, by_service),
+        opening_times::rows(tx, &ids),
         query(tx, Z_CODES, by_service_and_code),
     );
     // The first failure in the order of sending: those after it only say that the transaction has failed (25P02).
-    let (types, statuses, regions, days_and_dates, z_codes) = (types?, statuses?, regions?, days_and_dates?, z_codes?);
+    let (types, statuses, regions, opening_times, z_codes) = (types?, statuses?, regions?, opening_times?, z_codes?);
     for candidate in &mut found {
         let service = &mut candidate.service;
         service.type_name = types.get(&service.type_id).cloned().unwrap_or_default();
@@ -160,20 +137,15 @@ pub async fn complete(tx: &Transaction<'_>, mut found: Vec<Candidate>) -> Result
         let top = candidate.parent_id.and_then(|parent| regions.get(&parent));
         service.region = top.unwrap_or(&service.name).clone();
     }
-    let places: Places = (0..).zip(&found).map(|(place, candidate)| (candidate.service.id, place)).collect();
+    let mut by_id: HashMap<i32, &mut Service> =
+        found.iter_mut().map(|candidate| (candidate.service.id, &mut candidate.service)).collect();
     for row in &z_codes {
-        if let Some(&place) = places.get(&row.try_get(0)?) {
-            found[place].service.z_codes.insert(ZCode { sgid: row.try_get(1)?, sdid: row.try_get(2)? });
+        if let Some(service) = by_id.get_mut(&row.try_get(0)?) {
+            service.z_codes.insert(ZCode { sgid: row.try_get(1)?, sdid: row.try_get(2)? });
         }
     }
-    for row in &days_and_dates {
-        let (days, dates) = (add_days(&mut found, &places, row)?, add_dates(&mut found, &places, row)?);
-        let ((first_day, last_day), (first_date, last_date)) = (ranges(&days), ranges(&dates));
-        for row in query(tx, PERIODS, &[&first_day, &last_day, &first_date, &last_date]).await? {
-            add_periods_of_days(&mut found, &days, &row)?;
-            add_periods_of_dates(&mut found, &dates, &row)?;
-        }
-    }
+    let mut services: Vec<&mut Service> = by_id.into_values().collect();
+    opening_times::add(tx, &opening_times, &mut services).await?;
     let mut services = HashMap::<OdsCode, Vec<Service>>::new();
     for candidate in found {
         services.entry(candidate.code).or_default().push(candidate.service);
@@ -190,89 +162,4 @@ async fn names(tx: &Transaction<'_>, sql: &str, ids: &[i32]) -> Result<HashMap<i
         return Ok(HashMap::new());
     }
     query(tx, sql, &[&ids]).await?.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
-}
-
-/// Where a service stands among those found, by its id.
-type Places = HashMap<i32, usize>;
-/// By the id of a day's or a date's row: the place of its service, and which of its days or dates.
-type Owners<T> = HashMap<i32, (usize, T)>;
-
-/// Rows that were written together have ids that follow each other, and what hangs on them lies together, too: one look-up
-/// finds it for all of a range. No range holds an id that is not asked for.
-fn ranges<T>(rows: &Owners<T>) -> (Vec<i32>, Vec<i32>) {
-    let alone = rows.keys().sorted_unstable().map(|&id| (id, id));
-    alone.coalesce(|one, next| if one.1 + 1 == next.0 { Ok((one.0, next.1)) } else { Err((one, next)) }).unzip()
-}
-
-/// An aggregate over no rows is null.
-fn column<'a, T: FromSql<'a>>(row: &'a Row, number: usize) -> Result<Vec<T>> {
-    Ok(row.try_get::<_, Option<Vec<T>>>(number)?.unwrap_or_default())
-}
-
-/// Several rows of one day are one day (rule 6.2); a row without periods is a day without periods, one without a day is none.
-fn add_days(found: &mut [Candidate], places: &Places, row: &Row) -> Result<Owners<DayId>> {
-    let (services, days, ids) = (column(row, 0)?, column::<Option<i32>>(row, 1)?, column(row, 2)?);
-    let mut owners = Owners::with_capacity(ids.len());
-    for (service, day, id) in izip!(services, days, ids) {
-        if let (Some(&place), Some(day)) = (places.get(&service), day.map(DayId)) {
-            found[place].service.opening.entry(day).or_default();
-            owners.insert(id, (place, day));
-        }
-    }
-    Ok(owners)
-}
-
-/// Several rows of one date are one date (rule 6.2), which counts them.
-fn add_dates(found: &mut [Candidate], places: &Places, row: &Row) -> Result<Owners<NaiveDate>> {
-    let (services, dates, ids) = (column(row, 3)?, column(row, 4)?, column(row, 5)?);
-    let mut owners = Owners::with_capacity(ids.len());
-    for (service, date, id) in izip!(services, dates, ids) {
-        if let Some(&place) = places.get(&service) {
-            found[place].service.specified.entry(date).or_default().rows += 1;
-            owners.insert(id, (place, date));
-        }
-    }
-    Ok(owners)
-}
-
-fn add_periods_of_days(found: &mut [Candidate], days: &Owners<DayId>, row: &Row) -> Result<()> {
-    let (ids, starts, ends) = (column::<i32>(row, 0)?, column(row, 1)?, column(row, 2)?);
-    for (id, start, end) in izip!(ids, starts, ends) {
-        if let Some(&(place, day)) = days.get(&id) {
-            found[place].service.opening.entry(day).or_default().insert(period(start, end));
-        }
-    }
-    Ok(())
-}
-
-fn add_periods_of_dates(found: &mut [Candidate], dates: &Owners<NaiveDate>, row: &Row) -> Result<()> {
-    let (ids, starts, ends, closed) = (column::<i32>(row, 3)?, column(row, 4)?, column(row, 5)?, column(row, 6)?);
-    for (id, start, end, closed) in izip!(ids, starts, ends, closed) {
-        if let Some(&(place, date)) = dates.get(&id) {
-            let date = found[place].service.specified.entry(date).or_default();
-            if closed {
-                date.closed = true;
-            } else {
-                date.periods.insert(period(start, end));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn period(start: TimeOfDay, end: TimeOfDay) -> Period {
-    Period { start: start.0, end: end.0 }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges_hold_what_is_asked_for_and_nothing_else() {
-        let of = |ids: &[i32]| ranges(&ids.iter().map(|&id| (id, (0, ()))).collect());
-        assert_eq!(of(&[]), (vec![], vec![]));
-        assert_eq!(of(&[7, 3, 5, 4, 9, i32::MAX]), (vec![3, 7, 9, i32::MAX], vec![5, 7, 9, i32::MAX]));
-        assert_eq!(of(&[i32::MIN, i32::MIN + 1]), (vec![i32::MIN], vec![i32::MIN + 1]));
-    }
 }

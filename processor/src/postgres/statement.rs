@@ -15,6 +15,12 @@ pub(super) async fn query<C: GenericClient>(client: &C, sql: &str, params: Param
     Ok(client.query(&statement, params).await?)
 }
 
+/// Runs a statement of this connection's cache that gives exactly one row.
+pub(super) async fn query_one<C: GenericClient>(client: &C, sql: &str, params: Params<'_>) -> Result<Row> {
+    let statement = client.prepare_cached(sql).await?;
+    Ok(client.query_one(&statement, params).await?)
+}
+
 /// Runs a statement of this connection's cache; the number of rows it touched.
 pub(super) async fn execute<C: GenericClient>(client: &C, sql: &str, params: Params<'_>) -> Result<u64> {
     let statement = client.prepare_cached(sql).await?;

@@ -104,6 +104,35 @@ async fn what_another_writer_changed_meanwhile_is_read_anew() {
     database.drop().await;
 }
 
+/// A writer that does not lock the service replaces a day after its row was read and before its periods are: the reader waits
+/// between the two for a table that the writer holds.
+#[tokio::test]
+async fn a_day_that_is_replaced_while_it_is_read_is_contention() {
+    let Some(database) = Database::new().await else { return };
+    database.execute(TWO_SERVICES).await;
+    let day = "WITH day AS (INSERT INTO servicedayopenings (serviceid, dayid) VALUES (11, 1), (12, 1) RETURNING id)
+        INSERT INTO servicedayopeningtimes (servicedayopeningid, starttime, endtime) SELECT id, '09:00', '17:00' FROM day";
+    database.execute(day).await;
+    let (mut one, mut other) = (database.client().await, database.client().await);
+    let codes = [code("FA001")];
+    // Its statements are prepared now: preparing one waits for the table, too.
+    let tx = begin(&mut other).await;
+    assert_eq!(services(&tx, &codes).await.unwrap()[&codes[0]].len(), 2);
+    tx.rollback().await.unwrap();
+    let foreign = begin(&mut one).await;
+    foreign.batch_execute("LOCK TABLE servicedayopeningtimes").await.unwrap();
+    let tx = begin(&mut other).await;
+    let mut waiting = Box::pin(services(&tx, &codes));
+    assert!(timeout(A_MOMENT, &mut waiting).await.is_err());
+    foreign.batch_execute(&format!("DELETE FROM servicedayopenings WHERE serviceid = 11; {day}")).await.unwrap();
+    foreign.commit().await.unwrap();
+    let fault = waiting.await.unwrap_err();
+    assert!(fault.is_contention(), "{fault}");
+    drop(tx);
+    drop((one, other));
+    database.drop().await;
+}
+
 /// Locks are taken in id order, whatever the order of the codes: with 10 free and 11 held, 10 is locked and 12 is not.
 #[tokio::test]
 async fn services_are_locked_in_id_order() {

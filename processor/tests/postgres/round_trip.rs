@@ -24,7 +24,7 @@ use dosi::{
 
 use crate::database::{Database, begin, code, now, services};
 
-/// Service 1 has everything twice, 2 nothing, 3 is in a circle, 4 is no candidate, 5 has a code in lower case.
+/// Service 1 has everything twice, 2 and 4 take turns with days and dates, 3 is in a circle and has none, 4 is no candidate, 5 has a code in lower case.
 const SERVICES: &str = "
     INSERT INTO services (id, uid, name, odscode, typeid, statusid, parentid, address, town, postcode, easting, northing,
             latitude, longitude, publicphone, web) VALUES
@@ -37,13 +37,17 @@ const SERVICES: &str = "
         (5, '5', 'Five', 'fa002', 13, 1, 3, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
         (6, '6', 'Six', 'FA0021', 149, 4, 3, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
     UPDATE services SET parentid = 3 WHERE id = 3;
-    INSERT INTO servicedayopenings (id, serviceid, dayid) VALUES (1, 1, 1), (2, 1, 1), (3, 1, 2), (4, 1, 8), (5, 1, NULL);
+    INSERT INTO servicedayopenings (id, serviceid, dayid) VALUES (1, 1, 1), (2, 1, 1), (3, 1, 2), (4, 1, 8), (5, 1, NULL),
+        (20, 2, 1), (21, 4, 1), (22, 2, 2);
     INSERT INTO servicedayopeningtimes (servicedayopeningid, starttime, endtime) VALUES
-        (1, '09:00', '13:00'), (2, '09:00', '13:00'), (2, '14:00', '24:00'), (4, '10:00', '09:00');
+        (1, '09:00', '13:00'), (2, '09:00', '13:00'), (2, '14:00', '24:00'), (4, '10:00', '09:00'),
+        (20, '08:00', '09:00'), (21, '08:00', '10:00'), (22, '08:00', '11:00');
     INSERT INTO servicespecifiedopeningdates (id, serviceid, date) VALUES
-        (1, 1, '2026-12-25'), (2, 1, '2026-12-25'), (3, 1, '2026-12-26'), (4, 1, '2027-01-01'), (5, 1, 'infinity');
+        (31, 1, '2026-12-25'), (32, 1, '2026-12-25'), (33, 1, '2026-12-26'), (34, 1, '2027-01-01'), (35, 1, 'infinity'),
+        (40, 2, '2026-12-25'), (41, 4, '2026-12-25'), (42, 2, '2026-12-26');
     INSERT INTO servicespecifiedopeningtimes (servicespecifiedopeningdateid, starttime, endtime, isclosed) VALUES
-        (1, '00:00', '00:00', true), (2, '10:00', '12:00', false), (4, '10:00', '12:00', false);
+        (31, '00:00', '00:00', true), (32, '10:00', '12:00', false), (34, '10:00', '12:00', false),
+        (40, '08:00', '09:00', false), (41, '08:00', '10:00', false), (42, '08:00', '11:00', true);
     INSERT INTO symptomdiscriminators VALUES (1, 'other');
     INSERT INTO servicesgsds (serviceid, sgid, sdid) VALUES (1, 360, 14167), (1, 360, 1);
     SELECT setval('servicedayopenings_id_seq', 100), setval('servicespecifiedopeningdates_id_seq', 100)";
@@ -89,8 +93,14 @@ async fn a_service_is_read_with_all_that_hangs_on_it() {
     assert_eq!(one.z_codes, BTreeSet::from([ZCode::PALLIATIVE_CARE]));
     let two = &found[1];
     assert_eq!((two.region.as_str(), two.status_name.as_str(), two.address.as_deref()), ("Two", "closed", None));
-    assert!(two.opening.is_empty() && two.specified.is_empty() && two.z_codes.is_empty());
-    assert_eq!(found[2].region, "Three");
+    let days = [(DayId(1), BTreeSet::from([period(8, 9)])), (DayId(2), BTreeSet::from([period(8, 11)]))];
+    assert_eq!(two.opening, BTreeMap::from(days));
+    let open = SpecifiedDate { rows: 1, closed: false, periods: BTreeSet::from([period(8, 9)]) };
+    let closed = SpecifiedDate { rows: 1, closed: true, periods: BTreeSet::new() };
+    assert_eq!(two.specified, BTreeMap::from([(date(2026, 12, 25), open), (date(2026, 12, 26), closed)]));
+    let three = &found[2];
+    assert!(three.opening.is_empty() && three.specified.is_empty() && two.z_codes.is_empty());
+    assert_eq!(three.region, "Three");
     database.drop().await;
 }
 
@@ -187,10 +197,10 @@ async fn what_is_written_is_what_is_read() {
     let stamp = "DOS_INTEGRATION 2026-06-01 10:30:00+00";
     assert_eq!(database.text(modified).await, format!("1 {stamp},2 {stamp}"));
     let orphans = "SELECT (SELECT count(*) FROM servicedayopeningtimes) || ' ' || (SELECT count(*) FROM servicespecifiedopeningtimes)";
-    assert_eq!(database.text(orphans).await, "4 4");
+    assert_eq!(database.text(orphans).await, "7 7");
     let midnight =
         "SELECT string_agg(starttime || '-' || endtime || ' ' || isclosed, ',') FROM servicespecifiedopeningtimes
-        JOIN servicespecifiedopeningdates AS d ON d.id = servicespecifiedopeningdateid WHERE date = '2026-12-25'";
+        JOIN servicespecifiedopeningdates AS d ON d.id = servicespecifiedopeningdateid WHERE serviceid = 1 AND date = '2026-12-25'";
     assert_eq!(database.text(midnight).await, "00:00:00-00:00:00 true");
     drop(client);
     database.drop().await;
