@@ -23,7 +23,7 @@ pub const FLOOR_BATCH_EVENTS: usize = 500;
 
 /// How often all profiles are sent again where nothing is to change: as long a run as one of England's events.
 const ROUNDS: usize = 5;
-/// Later ones compile a tenth of what the first did.
+/// Later ones compile a fraction of what the first did.
 const WARM_UPS: usize = 3;
 /// Of the made-up country.
 const SEED: u64 = 2026;
@@ -57,8 +57,7 @@ impl England {
     }
 
     /// Works off all profiles a few times and measures nothing. Brokers compile what they often execute while they run: without
-    /// this the first run costs them three seconds of a processor, the eighth less than one, and those of a user have been up
-    /// for long.
+    /// this the first run costs them up to five seconds of a processor, the eighth one, and those of a user have been up for long.
     pub async fn warm_up(&mut self) -> Result<()> {
         let again = self.unchanged();
         let (events, topic) = (again.len(), self.ground.publish(again).await?);

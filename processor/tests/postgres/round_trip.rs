@@ -24,7 +24,8 @@ use dosi::{
 
 use crate::database::{Database, begin, code, now, services};
 
-/// Service 1 has everything twice, 2 and 4 take turns with days and dates, 3 is in a circle and has none, 4 is no candidate, 5 has a code in lower case.
+/// Service 1 has everything twice, 2 and 4 take turns with days and dates, 3 is in a circle and has none, 4 is no candidate,
+/// 5 has a code in lower case.
 const SERVICES: &str = "
     INSERT INTO services (id, uid, name, odscode, typeid, statusid, parentid, address, town, postcode, easting, northing,
             latitude, longitude, publicphone, web) VALUES
