@@ -43,15 +43,22 @@ pub(super) async fn rows(tx: &Transaction<'_>, service_ids: &[i32]) -> Result<Ro
     query_one(tx, ROWS, &[&service_ids]).await
 }
 
+/// Where a service stands in a list, by its id.
+pub(super) type Places = HashMap<i32, usize>;
+
 /// Gives the services their days and dates, and reads what periods these have.
 ///
 /// A writer that replaces a day without touching its service does not wait for the service's lock. When that comes between
-/// the two statements, a day seems to have no periods that is gone in truth: rows without periods, which are few, are looked
-/// for once more, and one that is gone is contention.
-pub(super) async fn add(tx: &Transaction<'_>, rows: &Row, services: &mut [&mut Service]) -> Result<()> {
-    let places: Places = (0..).zip(&*services).map(|(place, service)| (service.id, place)).collect();
-    let mut days = add_days(services, &places, rows)?;
-    let mut dates = add_dates(services, &places, rows)?;
+/// the two statements, a day seems to have no periods that is gone in truth: rows without periods (England has none) are
+/// looked for once more, and one that is gone is contention.
+pub(super) async fn add(
+    tx: &Transaction<'_>,
+    services: &mut [&mut Service],
+    places: &Places,
+    rows: &Row,
+) -> Result<()> {
+    let mut days = add_days(services, places, rows)?;
+    let mut dates = add_dates(services, places, rows)?;
     if days.is_empty() && dates.is_empty() {
         return Ok(());
     }
@@ -70,8 +77,6 @@ pub(super) async fn add(tx: &Transaction<'_>, rows: &Row, services: &mut [&mut S
     Ok(())
 }
 
-/// Where a service stands, by its id.
-type Places = HashMap<i32, usize>;
 /// By the id of a day's or a date's row.
 type Owners<T> = HashMap<i32, Owner<T>>;
 

@@ -9,7 +9,7 @@ use tokio_postgres::Row;
 use super::{
     Result,
     load::ods_code,
-    opening_times,
+    opening_times::{self, Places},
     statement::{Params, query},
 };
 use crate::{
@@ -108,7 +108,8 @@ fn bare_service(row: &Row) -> Result<Service> {
     })
 }
 
-/// Reads what hangs on the locked candidates, in two round trips, or three (see [`opening_times::add`]); each list in id order. A code without any is absent.
+/// Reads what hangs on the locked candidates, in two round trips, or three (see [`opening_times::add`]); each list in id order.
+/// A code without any is absent.
 pub async fn complete(tx: &Transaction<'_>, mut found: Vec<Candidate>) -> Result<HashMap<OdsCode, Vec<Service>>> {
     if found.is_empty() {
         return Ok(HashMap::new());
@@ -137,20 +138,24 @@ pub async fn complete(tx: &Transaction<'_>, mut found: Vec<Candidate>) -> Result
         let top = candidate.parent_id.and_then(|parent| regions.get(&parent));
         service.region = top.unwrap_or(&service.name).clone();
     }
-    let mut by_id: HashMap<i32, &mut Service> =
-        found.iter_mut().map(|candidate| (candidate.service.id, &mut candidate.service)).collect();
-    for row in &z_codes {
-        if let Some(service) = by_id.get_mut(&row.try_get(0)?) {
-            service.z_codes.insert(ZCode { sgid: row.try_get(1)?, sdid: row.try_get(2)? });
-        }
-    }
-    let mut services: Vec<&mut Service> = by_id.into_values().collect();
-    opening_times::add(tx, &opening_times, &mut services).await?;
+    let mut services: Vec<&mut Service> = found.iter_mut().map(|candidate| &mut candidate.service).collect();
+    let places = (0..).zip(&services).map(|(place, service)| (service.id, place)).collect();
+    add_z_codes(&mut services, &places, &z_codes)?;
+    opening_times::add(tx, &mut services, &places, &opening_times).await?;
     let mut services = HashMap::<OdsCode, Vec<Service>>::new();
     for candidate in found {
         services.entry(candidate.code).or_default().push(candidate.service);
     }
     Ok(services)
+}
+
+fn add_z_codes(services: &mut [&mut Service], places: &Places, rows: &[Row]) -> Result<()> {
+    for row in rows {
+        if let Some(&place) = places.get(&row.try_get(0)?) {
+            services[place].z_codes.insert(ZCode { sgid: row.try_get(1)?, sdid: row.try_get(2)? });
+        }
+    }
+    Ok(())
 }
 
 fn distinct(ids: impl Iterator<Item = i32>) -> Vec<i32> {
