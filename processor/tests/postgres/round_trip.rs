@@ -201,7 +201,8 @@ async fn what_is_written_is_what_is_read() {
     assert_eq!(database.text(orphans).await, "7 7");
     let midnight =
         "SELECT string_agg(starttime || '-' || endtime || ' ' || isclosed, ',') FROM servicespecifiedopeningtimes
-        JOIN servicespecifiedopeningdates AS d ON d.id = servicespecifiedopeningdateid WHERE serviceid = 1 AND date = '2026-12-25'";
+        JOIN servicespecifiedopeningdates AS d ON d.id = servicespecifiedopeningdateid
+        WHERE serviceid = 1 AND date = '2026-12-25'";
     assert_eq!(database.text(midnight).await, "00:00:00-00:00:00 true");
     drop(client);
     database.drop().await;
