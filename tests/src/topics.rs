@@ -126,22 +126,27 @@ pub async fn produce(addresses: &Addresses, topic: &str, records: &[Record]) -> 
 }
 
 /// Produces records in one transaction, which leaves a marker behind them in each partition; aborted unless `commit`.
+///
+/// Returns each record's offset. The broker writes the marker after it has answered, so that the record of a
+/// transaction begun afterwards may stand in front of it.
 pub async fn produce_in_transaction(
     addresses: &Addresses,
     topic: &str,
     records: &[Record],
     commit: bool,
-) -> Result<()> {
+) -> Result<Vec<i64>> {
     let producer: FutureProducer =
         client(addresses).set("transactional.id", unique("publisher")).set("partitioner", "murmur2_random").create()?;
     let blocking = producer.clone();
     tokio::task::spawn_blocking(move || blocking.init_transactions(TIMEOUT)).await??;
     producer.begin_transaction()?;
+    let mut offsets = Vec::with_capacity(records.len());
     for record in records {
-        producer.send(future_record(topic, record), TIMEOUT).await.map_err(|(error, _)| error)?;
+        offsets.push(producer.send(future_record(topic, record), TIMEOUT).await.map_err(|(error, _)| error)?.offset);
     }
     let end = move || if commit { producer.commit_transaction(TIMEOUT) } else { producer.abort_transaction(TIMEOUT) };
-    Ok(tokio::task::spawn_blocking(end).await??)
+    tokio::task::spawn_blocking(end).await??;
+    Ok(offsets)
 }
 
 pub(crate) fn future_record<'a>(topic: &'a str, record: &'a Record) -> FutureRecord<'a, [u8], [u8]> {
