@@ -5,6 +5,7 @@ use std::path::Path;
 use openssl::{
     error::ErrorStack,
     ssl::{SslConnector, SslFiletype, SslMethod, SslVerifyMode},
+    x509::store::X509StoreBuilder,
 };
 use postgres_openssl::{MakeTlsConnector, set_postgresql_alpn};
 
@@ -24,11 +25,14 @@ pub(super) enum TlsFault {
 }
 
 /// A connector for these settings. As in libpq, `require` checks the server's certificate only when a root certificate is
-/// given, and its name never; `verify-full` checks both, against the system's roots when none is given.
+/// given, and its name never; `verify-full` checks both, against the system's roots when none is given. A root certificate
+/// that is given is the only one.
 pub(super) fn connector(params: &TlsParams) -> Result<MakeTlsConnector, TlsFault> {
     let mut builder = SslConnector::builder(SslMethod::tls_client())?;
     set_postgresql_alpn(&mut builder)?;
     if let Some(path) = &params.root_cert {
+        // The builder trusts the system's authorities to begin with.
+        builder.set_cert_store(X509StoreBuilder::new()?.build());
         builder.set_ca_file(path).map_err(|_| file_fault("sslrootcert", path))?;
     }
     match (&params.cert, &params.key) {

@@ -78,8 +78,12 @@ async fn a_database_over_tls() {
 
     let wrong = secured.with_password("planted-secret-that-is-wrong", HOST, "authority.pem");
     assert_refused(&wrong, &["run"], &["password authentication failed", "28P01"]);
-    let with_password = secured.with_password(right, HOST, "stranger.pem");
-    assert_refused(&with_password, &["run"], &["certificate is not trusted", "sslrootcert"]);
+    let stranger = secured.with_password(right, HOST, "stranger.pem");
+    assert_refused(&stranger, &["run"], &["certificate is not trusted", "sslrootcert"]);
+    // Nor does it help that the system trusts the server's authority: who names one means that one.
+    let system = secured.papers.scratch.path().join("authority.pem");
+    let system = stranger.with("SSL_CERT_FILE", system.to_str().unwrap());
+    assert_refused(&system, &["run"], &["certificate is not trusted", "sslrootcert"]);
     let with_password = secured.with_password(right, WRONG_HOST, "authority.pem");
     assert_refused(&with_password, &["run"], &["certificate is not trusted", "mismatch"]);
     assert_refused(&with_password, &["position", "show"], &["certificate is not trusted", "mismatch"]);
