@@ -72,7 +72,7 @@ async fn show(parts: &PositionParts, deadline: Instant) -> Result<(), Failure> {
     let client = database.lease_within(GIVE_UP).await?;
     let numbers: Vec<i32> = in_kafka.iter().map(|partition| partition.partition).collect();
     let rows = position::read(&*client, topic, &numbers).await.context("failed to read positions")?;
-    let unpublished = outbox::unpublished(&*client, topic, None).await.context("failed to read the outbox")?;
+    let unpublished = outbox::unpublished(&*client, topic, &numbers).await.context("failed to read the outbox")?;
     let mut table = format!(
         "{:>9} {:>12} {:>12} {:>12} {:>12} {:>12} {:>11}  STATE\n",
         "PARTITION", "POSITION", "GROUP", "LOG START", "LOG END", "TO APPLY", "UNPUBLISHED"

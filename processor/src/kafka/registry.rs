@@ -169,6 +169,11 @@ impl Registry {
         Ok(kind)
     }
 
+    /// Whether [`Self::schema_type`] knows without asking.
+    pub fn remembers(&self, id: u32) -> bool {
+        self.remembered(id).is_some()
+    }
+
     fn remembered(&self, id: u32) -> Option<SchemaKind> {
         let kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
         let (kind, since) = *kinds.get(&id)?;
@@ -257,7 +262,7 @@ fn client_builder(settings: &RegistrySettings) -> Result<ClientBuilder, Failure>
         let certificates = reqwest::Certificate::from_pem_bundle(certificates.pem());
         let certificates = certificates
             .map_err(|error| Failure::Usage(format!("DOSI_SCHEMA_REGISTRY_CA_FILE: {}", with_causes(&error))))?;
-        builder = builder.tls_certs_merge(certificates);
+        builder = builder.tls_certs_only(certificates);
     }
     Ok(builder)
 }

@@ -235,7 +235,7 @@ impl Lane {
     async fn restart_publishing(&self, position: i64) -> Result<(), Fault> {
         let lease = self.shared.database.lease().await?;
         let unpublished =
-            outbox::unpublished(&*lease, &self.shared.topics.change_events, Some(self.partition.number)).await?;
+            outbox::unpublished(&*lease, &self.shared.topics.change_events, &[self.partition.number]).await?;
         lease.give_back();
         let ours = unpublished.first();
         let backlog = ours.map_or_else(Backlog::default, |row| Backlog {
@@ -398,6 +398,10 @@ impl Lane {
         };
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         loop {
+            if !self.shared.registry.remembers(schema_id) {
+                // A registry that is slow or away holds up this partition and no other.
+                applier.leave_place();
+            }
             match self.shared.registry.schema_type(schema_id).await {
                 Ok(kind) => {
                     self.shared.up(Dependency::Registry);
@@ -409,8 +413,6 @@ impl Lane {
                 }
                 Err(error) => {
                     self.shared.down(Dependency::Registry, &error);
-                    // A registry that is away holds up this partition and no other.
-                    applier.leave_place();
                     self.pause(backoff.next_wait()).await?;
                 }
             }

@@ -405,12 +405,13 @@ impl Publisher {
         }
         let published: Vec<(i32, i64)> = std::mem::take(&mut self.clearable).into_iter().collect();
         self.cleared_at = Instant::now();
-        // What stays is cleared with the next batch of rows: each deletion reaches down to the first.
         match timeout(Duration::from_secs(5), self.delete_published(&published)).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => return,
             Ok(Err(fault)) => tracing::debug!(%fault, "outbox not cleared"),
             Err(_) => tracing::debug!("outbox not cleared in time"),
         }
+        // Each deletion reaches down to the first row.
+        self.clearable.extend(published);
     }
 
     async fn delete_published(&self, published: &[(i32, i64)]) -> Result<(), Fault> {

@@ -78,7 +78,7 @@ const DELETE_UP_TO: &str = "DELETE FROM dos_integration.outbox AS o
     USING unnest($2::int[], $3::bigint[]) AS p(partition, published)
     WHERE o.topic = $1 AND o.partition = p.partition AND o.start_position < p.published AND o.end_position <= p.published";
 const UNPUBLISHED: &str = "SELECT partition, count(*), sum(events)::bigint, sum(octet_length(payload))::bigint
-    FROM dos_integration.outbox WHERE topic = $1 AND partition = coalesce($2, partition) GROUP BY partition ORDER BY partition";
+    FROM dos_integration.outbox WHERE topic = $1 AND partition = ANY($2) GROUP BY partition ORDER BY partition";
 
 /// The payload column of a batch's output.
 pub fn encode(output: &Output) -> Vec<u8> {
@@ -148,13 +148,9 @@ pub async fn delete_up_to<C: GenericClient>(client: &C, topic: &str, published: 
     execute(client, DELETE_UP_TO, &[&topic, &partitions, &offsets]).await
 }
 
-/// What is unpublished, by partition; of one only where one is given.
-pub async fn unpublished<C: GenericClient>(
-    client: &C,
-    topic: &str,
-    partition: Option<i32>,
-) -> Result<Vec<Unpublished>> {
-    let rows = query(client, UNPUBLISHED, &[&topic, &partition]).await?;
+/// What is unpublished, of those partitions that have something.
+pub async fn unpublished<C: GenericClient>(client: &C, topic: &str, partitions: &[i32]) -> Result<Vec<Unpublished>> {
+    let rows = query(client, UNPUBLISHED, &[&topic, &partitions]).await?;
     rows.iter()
         .map(|row| {
             Ok(Unpublished {

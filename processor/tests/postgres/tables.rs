@@ -88,7 +88,7 @@ async fn the_outbox_gives_back_what_follows_an_offset() {
     assert_eq!(read(10, 9, 2 * size + 1).await, [10, 11]);
     assert_eq!(read(10, 9, 1).await, [10]);
     assert!(read(31, 9, 9_999).await.is_empty());
-    let unpublished = outbox::unpublished(client, TOPIC, Some(3)).await.unwrap();
+    let unpublished = outbox::unpublished(client, TOPIC, &[3]).await.unwrap();
     assert_eq!(unpublished, [outbox::Unpublished { partition: 3, batches: 4, events: 8, bytes: 4 * size }]);
     assert_eq!(outbox::delete_up_to(client, TOPIC, &[(3, 29), (4, 99)]).await.unwrap(), 2);
     assert_eq!(read(0, 9, 9_999).await, [11, 30]);
