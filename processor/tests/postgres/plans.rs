@@ -1,5 +1,5 @@
-//! Every statement of a batch reads the rows it needs and no others: on a database that was never analysed, with plans made
-//! while the tables were empty, with generic plans, for batches of 1 and of 500, among 60,000 services.
+//! Every statement of a batch reads the rows it needs and no others: on a database that was never analysed and on one that was,
+//! with plans made while the tables were empty, with generic plans, for batches of 1 and of 500, among 60,000 services.
 
 use std::{collections::BTreeMap, future::ready, time::Instant};
 
@@ -42,7 +42,7 @@ const LARGE: [&str; 12] = [
 ];
 
 /// 15,000 organisations with four services each, whose days' and dates' ids are scattered, a day of each without periods;
-/// 200,000 postcodes; nothing is ever analysed. Triggers are off while it is loaded: the rows are right by construction.
+/// 200,000 postcodes; nothing is analysed by itself. Triggers are off while it is loaded: the rows are right by construction.
 const COUNTRY: &str = "
     DO $$ DECLARE t regclass; BEGIN
         FOR t IN SELECT c.oid FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -175,7 +175,7 @@ async fn rows_read(tx: &Transaction<'_>) -> (i64, i64) {
 /// planner's preferences as the session has them, and services are locked in id order.
 async fn assert_plans_use_indexes(client: &Client) {
     let prepared = "SELECT name, statement, cardinality(parameter_types) FROM pg_prepared_statements
-        WHERE statement ~* '^(SELECT|INSERT|UPDATE|DELETE|WITH)' AND statement !~ 'pg_|GROUP BY partition'";
+        WHERE statement ~* '^(SELECT|INSERT|UPDATE|DELETE|WITH)' AND statement !~ 'pg_'";
     let mut explained = Vec::new();
     for row in client.query(prepared, &[]).await.unwrap() {
         let (name, statement, params): (String, String, i32) = (row.get(0), row.get(1), row.get(2));
@@ -218,9 +218,14 @@ async fn a_batch_reads_what_it_needs_whatever_the_statistics() {
     }
     crate::database::run(&database.config(), &format!("SET search_path = pathwaysdos; {COUNTRY}")).await;
     let late = database.client().await;
-    for (mut client, start) in [(early, 10), (late, 3_000)] {
+    for (mut client, start, analyse) in
+        [(early, 10, ""), (late, 3_000, ""), (database.client().await, 6_000, "ANALYZE")]
+    {
+        client.batch_execute(analyse).await.unwrap();
         for size in [500, 1] {
             let codes: Vec<OdsCode> = (0..size).map(|n| code(&format!("F{:04}", start + n))).collect();
+            // Else what the session did a moment ago counts as this transaction's.
+            client.batch_execute("SELECT pg_stat_force_next_flush()").await.unwrap();
             let tx = begin(&mut client).await;
             let began = Instant::now();
             let found = batch(&tx, &codes, 0).await;
