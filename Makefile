@@ -130,7 +130,8 @@ bench-start: bench-build ## from start to the first event, and what an idle inst
 OF ?= services,archive,history,backlog
 
 .PHONY: bench-growth
-bench-growth: bench-build ## cost an event with 1, 3, 10 times as much around it (OF=services,archive,history,backlog RUNS=3)
+bench-growth: RUNS = 4
+bench-growth: bench-build ## cost an event with 1, 3, 10 times as much around it (OF=services,archive,history,backlog RUNS=4)
 	$(BENCH) growth --of $(OF) --runs $(RUNS)
 
 .PHONY: bench-scale

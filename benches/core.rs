@@ -3,12 +3,11 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, BenchmarkId, Criterion};
-use dosi_tests::golden_form::{Country, england_folder};
+use dosi_benches::england::country;
 use dosi_tests::sample::Sample;
 
 fn main() -> anyhow::Result<()> {
-    let Some(folder) = england_folder() else { return Ok(()) };
-    let country = Country::read(&folder)?;
+    let country = country()?;
     let mut by_size: Vec<_> = country.events.iter().collect();
     by_size.sort_by_key(|event| event.event.len());
     let mut criterion = Criterion::default().configure_from_args();

@@ -28,6 +28,16 @@ const WARM_UPS: usize = 3;
 /// Of the made-up country.
 const SEED: u64 = 2026;
 
+/// England, or where its data is not, a made-up country of the same size, which is said on stderr.
+pub fn country() -> Result<Country> {
+    if let Some(folder) = england_folder() {
+        Country::read(&folder)
+    } else {
+        eprintln!("a made-up country of the same size takes its place");
+        Ok(generate(SEED, ENGLAND_ORGANISATIONS))
+    }
+}
+
 /// The country with its parts.
 #[derive(Debug)]
 pub struct England {
@@ -38,14 +48,8 @@ pub struct England {
 }
 
 impl England {
-    /// Where its data is not, a made-up country of the same size takes its place, said on stderr.
     pub async fn prepare(shared_buffers: &'static str) -> Result<Self> {
-        let country = if let Some(folder) = england_folder() {
-            Country::read(&folder)?
-        } else {
-            eprintln!("a made-up country of the same size takes its place");
-            generate(SEED, ENGLAND_ORGANISATIONS)
-        };
+        let country = country()?;
         let ground = Ground::start(shared_buffers).await?;
         step("loaded DoS", ground.make_template(BEFORE, &country.services, &country.locations)).await?;
         let records: Vec<Record> = country.events.iter().map(Record::of).collect::<Result<_>>()?;

@@ -58,6 +58,9 @@ const PREPEND: &str =
     "UPDATE pathwaysdos.servicehistories AS h SET history = '{' || w.entry || ',' || right(h.history, -1)
     FROM unnest($1::int[], $2::text[]) AS w(serviceid, entry) WHERE h.serviceid = w.serviceid";
 
+/// As dosi sets it for its sessions: the bare statement must not be dearer for a worse plan.
+const BY_KEY: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off";
+
 /// What has grown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Growth {
@@ -105,6 +108,7 @@ pub async fn bare_prepend(client: &Client) -> Result<f64> {
     let entry =
         "SELECT left(substr(history, 2), 600) FROM pathwaysdos.servicehistories ORDER BY length(history) DESC LIMIT 1";
     let entry: String = client.query_one(entry, &[]).await?.get(0);
+    client.batch_execute(BY_KEY).await?;
     let statement = client.prepare(PREPEND).await?;
     let counting = Counting::begin(client).await?;
     for some in ids.chunks(PREPENDED_TOGETHER) {

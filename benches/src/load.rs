@@ -47,15 +47,15 @@ pub struct Latencies {
     pub sent_late: Histogram<u64>,
 }
 
-/// Sends events at a rate and measures those after the first `warm_up`.
+/// Sends so many events at a rate and measures those after the first `warm_up`.
 pub async fn measure(
     addresses: &Addresses,
     subject: &Subject,
-    events: &[Record],
+    events: impl Iterator<Item = Record>,
     rate: f64,
-    warm_up: usize,
+    (warm_up, measured): (usize, usize),
 ) -> Result<Latencies> {
-    let wanted = events.len();
+    let wanted = warm_up + measured;
     let over = Arc::new(AtomicBool::new(false));
     let reader = reader(addresses, subject.dosi.audit_topic())?;
     let is_over = Arc::clone(&over);
@@ -78,7 +78,12 @@ pub async fn measure(
 }
 
 /// When each event was to be sent, and when it was.
-fn send(addresses: &Addresses, topic: &str, events: &[Record], rate: f64) -> Result<(Vec<f64>, Vec<f64>)> {
+fn send(
+    addresses: &Addresses,
+    topic: &str,
+    events: impl Iterator<Item = Record>,
+    rate: f64,
+) -> Result<(Vec<f64>, Vec<f64>)> {
     let producer: ThreadedProducer<DefaultProducerContext> = ClientConfig::new()
         .set("bootstrap.servers", &addresses.kafka_bootstrap_servers)
         .set("enable.idempotence", "true")
@@ -89,7 +94,7 @@ fn send(addresses: &Addresses, topic: &str, events: &[Record], rate: f64) -> Res
     producer.client().fetch_metadata(Some(topic), TIMEOUT)?;
     let start = Instant::now() + POLL;
     let start_at = now() + POLL.as_secs_f64();
-    let (mut planned, mut sent) = (Vec::with_capacity(events.len()), Vec::with_capacity(events.len()));
+    let (mut planned, mut sent) = (Vec::new(), Vec::new());
     for (number, event) in (0_u32..).zip(events) {
         let offset = Duration::from_secs_f64(f64::from(number) / rate);
         thread::sleep((start + offset).saturating_duration_since(Instant::now()));

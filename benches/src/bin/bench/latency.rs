@@ -10,16 +10,23 @@ use dosi_benches::ground::{Ground, Subject, picture};
 use dosi_benches::load::{Latencies, measure};
 use dosi_benches::metrics::Metrics;
 use dosi_benches::mix::Mix;
+use dosi_benches::statements::sessions_ended;
 use dosi_benches::table::Table;
 use dosi_tests::group::Group;
 use dosi_tests::program::Running;
-use dosi_tests::topics::Record;
 use hdrhistogram::Histogram;
+use tokio_postgres::Client;
 
 /// Sent before what is measured: plans are made, code and pages are warm.
 const WARM_UP_SECONDS: f64 = 5.0;
 const JOINED_WITHIN: Duration = Duration::from_secs(60);
 const QUANTILES: [(&str, f64); 5] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)];
+
+/// The table, and the one beside it that holds the larger payloads; the size is that of all their files.
+const OUTBOX: &str = "SELECT s.n_tup_ins, s.n_dead_tup, s.autovacuum_count, t.n_tup_ins, t.n_dead_tup, t.autovacuum_count,
+        pg_total_relation_size(c.oid) / 1024
+    FROM pg_class AS c JOIN pg_stat_all_tables AS s ON s.relid = c.oid JOIN pg_stat_all_tables AS t ON t.relid = c.reltoastrelid
+    WHERE c.oid = 'dos_integration.outbox'::regclass";
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Latency {
@@ -82,15 +89,30 @@ async fn one_rate(england: &England, latency: &Latency, rate: f64) -> Result<Lat
     let count = |seconds: f64| (rate * seconds).round().max(1.0);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rounded, positive and small")]
     let (warm_up, measured) = (count(WARM_UP_SECONDS) as usize, count(latency.seconds) as usize);
-    let events: Vec<Record> = Mix::new(&england.newest())?.take(warm_up + measured).collect();
+    let newest = england.newest();
+    let events = Mix::new(&newest)?.take(warm_up + measured);
     let instances = start(ground, &subject, latency.instances)?;
-    let latencies = measure(&ground.addresses, &subject, &events, rate, warm_up).await?;
+    let latencies = measure(&ground.addresses, &subject, events, rate, (warm_up, measured)).await?;
     for instance in instances {
         tell_stages(rate, &Metrics::parse(&instance.metrics()?));
         instance.stop("TERM")?;
     }
+    eprintln!("  {}", outbox(subject.dos.client()).await?);
     subject.remove(ground).await?;
     Ok(latencies)
+}
+
+/// What the outbox has become: rows that come and go must not make it grow.
+async fn outbox(client: &Client) -> Result<String> {
+    sessions_ended(client).await?;
+    let row = client.query_one(OUTBOX, &[]).await?;
+    let table = |first: usize| -> Result<String> {
+        let [written, dead, vacuums]: [i64; 3] =
+            [row.try_get(first)?, row.try_get(first + 1)?, row.try_get(first + 2)?];
+        Ok(format!("{written} rows written, {dead} of them dead and not vacuumed, {vacuums} vacuums"))
+    };
+    let kib: i64 = row.try_get(6)?;
+    Ok(format!("outbox: {}; large payloads: {}; {kib} KiB", table(0)?, table(3)?))
 }
 
 /// Means of what one instance did; the commit's moment is taken before it is flushed, so that comes on top of a latency.

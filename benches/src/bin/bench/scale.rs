@@ -25,17 +25,19 @@ pub(crate) async fn scale(england: &mut England, runs: usize) -> Result<()> {
         }
     }
     println!();
-    let mut cores = Table::new(&["instances", "events/s", "cores: dosi", "PostgreSQL", "Kafka", "together"]);
-    let mut rates = Vec::new();
+    let mut cores = Table::new(&["instances", "events/s", "× one", "cores: dosi", "PostgreSQL", "Kafka", "together"]);
+    let mut rates: Vec<(f64, f64)> = Vec::new();
     for (instances, runs) in INSTANCES.iter().zip(&all) {
         println!("{}", Figures::table(&format!("instances: {instances}"), runs));
         let medians = Figures::medians(runs);
         let used = ["dosi", "PostgreSQL", "Kafka"].map(|part| medians.get(&format!("processor time of {part}")));
         let [dosi, postgres, kafka] = used.map(|seconds| seconds / medians.get(WALL));
-        let mut row = vec![instances.to_string(), format!("{:.0}", medians.get(RATE))];
+        let rate = medians.get(RATE);
+        let of_one = rates.first().map_or(rate, |(_, rate)| *rate);
+        let mut row = vec![instances.to_string(), format!("{rate:.0}"), format!("{:.2}", rate / of_one)];
         row.extend([dosi, postgres, kafka, dosi + postgres + kafka].map(|cores| format!("{cores:.2}")));
         cores.row(row);
-        rates.push((f64::from(*instances), medians.get(RATE)));
+        rates.push((f64::from(*instances), rate));
     }
     println!("{cores}");
     let lines = vec![("England".to_owned(), rates)];
