@@ -199,6 +199,35 @@ async fn a_registry_that_goes_away_holds_up_what_needs_it() {
     assert_eq!((outcomes.count("UPDATED"), outcomes.dead_letters.len()), (3, 0));
 }
 
+/// Each question lasts until it is given up after five seconds: in the one place that there is in the database, those of nine
+/// partitions would keep the tenth waiting for most of a minute.
+#[tokio::test]
+async fn a_registry_that_hangs_holds_up_no_other_partition() {
+    const ASKING: i32 = 9;
+    let mut world = World::new(&CODES[..2], ASKING + 1).await;
+    let port = free_port().unwrap();
+    let (authority, path) = world.addresses.schema_registry_url.trim_start_matches("http://").split_once('/').unwrap();
+    world.dosi = world.dosi.with("DOSI_SCHEMA_REGISTRY_URL", &format!("http://127.0.0.1:{port}/{path}"));
+    world.dosi = world.dosi.with("DOSI_DATABASE_POOL_SIZE", "2");
+    let passing = pass_on(port, authority.to_owned()).await;
+    let running = world.dosi.start(&["run"]).unwrap();
+    wait_until_ready(&running).await;
+    passing.abort();
+    assert!(passing.await.unwrap_err().is_cancelled());
+    let _silent = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let value = framed(1, &profile(CODES[0], "0113 1").to_string());
+    let asking = |partition| Record { partition: Some(partition), ..record(CODES[0], 1, value.clone()) };
+    world.produce(&(0..ASKING).map(asking).collect::<Vec<_>>()).await;
+    wait_until_not_ready(&running, "registry: ").await;
+
+    let since = Instant::now();
+    world.produce(&[Record { partition: Some(ASKING), ..good(CODES[1], 1, "0113 1") }]).await;
+    world.wait_for_phone(CODES[1], "01131").await;
+    assert!(since.elapsed() < Duration::from_secs(20), "it waited for {:?}", since.elapsed());
+    assert_eq!(world.phone(CODES[0]).await, None);
+    assert_eq!(running.stop("TERM").unwrap().status.code(), Some(0));
+}
+
 /// The publisher alone meets it, and no lane has anything to apply that would say when it is over.
 #[tokio::test]
 async fn what_the_publisher_cannot_read_is_told_until_it_can() {
