@@ -17,10 +17,9 @@ use crate::{
     cli::RunSettings,
     error::Failure,
     kafka::{
-        consumer,
+        consumer::{self, Membership},
         partitions::Partitions,
-        settings as protocol,
-        sharing::{self, Membership},
+        settings as protocol, sharing,
     },
     pipeline::{Shared, lane::stopped, lanes::Lanes, publishing::Publisher},
     protocol::position::GroupOffset,
@@ -72,7 +71,7 @@ async fn process(
     let work = start(settings, &shared)?;
     let ticker = tokio::spawn(tick(Arc::clone(&shared)));
     let looker = tokio::spawn(look_at_positions(Arc::clone(&shared)));
-    let sharing = tokio::spawn(sharing::watch(shared.consumer().clone(), membership(settings, &shared)));
+    let sharing = tokio::spawn(sharing::watch(shared.consumer().clone()));
     let mut is_asked = false;
     let line = tokio::select! {
         () = stopped(stop) => {
@@ -95,14 +94,6 @@ async fn process(
     looker.abort();
     sharing.abort();
     line.map_or(Ok(()), |line| Err(Failure::Failed(anyhow::anyhow!(line))))
-}
-
-fn membership(settings: &RunSettings, shared: &Shared) -> Membership {
-    Membership {
-        group_id: settings.deployment.group_id.clone(),
-        instance_id: settings.processing.instance_id.clone(),
-        topic: shared.topics.change_events.clone(),
-    }
 }
 
 /// Positions move past what is no record (markers of transactions), so that retention of an idle topic is no loss.
@@ -131,12 +122,16 @@ struct Work {
 
 fn start(settings: &RunSettings, shared: &Arc<Shared>) -> Result<Work, Failure> {
     let base = crate::config::kafka_base_config(&settings.kafka);
-    let config = protocol::consumer_config(&base, &settings.deployment.group_id, &settings.processing.instance_id);
+    let own = Membership {
+        group_id: settings.deployment.group_id.clone(),
+        instance_id: settings.processing.instance_id.clone(),
+        topic: shared.topics.change_events.clone(),
+    };
+    let config = protocol::consumer_config(&base, &own.group_id, &own.instance_id);
     let lanes = Arc::new(Lanes::new(Arc::clone(shared), Handle::current()));
     shared.readiness.set("group", Some("no partition is assigned yet".to_owned()));
-    let (handle, consumer_ended) =
-        consumer::start(&config, &shared.topics.change_events, Arc::clone(&lanes) as Arc<dyn Partitions>)
-            .map_err(|error| Failure::Failed(anyhow::Error::new(error).context("failed to start the consumer")))?;
+    let (handle, consumer_ended) = consumer::start(&config, own, Arc::clone(&lanes) as Arc<dyn Partitions>)
+        .map_err(|error| Failure::Failed(anyhow::Error::new(error).context("failed to start the consumer")))?;
     // Nothing asks for it before partitions are assigned, and those come through the handle's own thread.
     let _ = shared.consumer.set(handle);
     let (stop_publisher, stop) = watch::channel(false);

@@ -28,6 +28,7 @@ use tokio::{sync::oneshot, time::timeout};
 
 use self::callbacks::{Assigned, Context};
 use super::{
+    group,
     partitions::{Partitions, Room},
     records, refusals,
 };
@@ -45,8 +46,11 @@ const SEEK_TIMEOUT: Duration = Duration::from_secs(1);
 const WAKE_TIMEOUT: Duration = Duration::from_millis(100);
 /// The longest that leaving may take; a broker that is away must not hold the process.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(6);
-/// Once the revocation is served the thread goes on polling this long, so that the leave request is on its way.
+/// Once the revocation is served the thread goes on polling this long, so that the leave request is on its way, unless the brokers
+/// tell sooner that this member has left.
 const LINGER_AFTER_LEAVE: Duration = Duration::from_millis(500);
+/// One question to the brokers who is in the group.
+const MEMBERS_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// A lane's wish to begin.
 #[derive(Clone, Copy, Debug)]
@@ -76,11 +80,21 @@ struct Telling {
 /// The subscribed consumer, for its group metadata and committed offsets.
 pub type SharedConsumer = Arc<BaseConsumer<Context>>;
 
+/// Which group, who in it, and what is consumed.
+#[derive(Debug)]
+pub struct Membership {
+    pub group_id: String,
+    /// `group.instance.id` of this member.
+    pub instance_id: String,
+    pub topic: String,
+}
+
 /// Talks to the consumer thread.
 #[derive(Clone)]
 pub struct ConsumerHandle {
     commands: Sender<Command>,
     consumer: SharedConsumer,
+    membership: Arc<Membership>,
 }
 
 impl std::fmt::Debug for ConsumerHandle {
@@ -123,6 +137,10 @@ impl ConsumerHandle {
         &self.consumer
     }
 
+    pub fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
     fn send(&self, command: Command) {
         // The thread is gone only when the process is on its way out.
         let _ = self.commands.send(command);
@@ -134,19 +152,21 @@ impl ConsumerHandle {
 /// The receiver tells when the thread has ended.
 pub fn start(
     config: &ClientConfig,
-    topic: &str,
+    own: Membership,
     partitions: Arc<dyn Partitions>,
 ) -> KafkaResult<(ConsumerHandle, oneshot::Receiver<()>)> {
     let (ended, has_ended) = oneshot::channel();
     let (commands, receiver) = channel();
-    let consumer: SharedConsumer = Arc::new(config.create_with_context(Context::new(topic, partitions))?);
-    consumer.subscribe(&[topic])?;
-    let handle = ConsumerHandle { commands, consumer: Arc::clone(&consumer) };
+    let consumer: SharedConsumer = Arc::new(config.create_with_context(Context::new(&own.topic, partitions))?);
+    consumer.subscribe(&[&own.topic])?;
+    let membership = Arc::new(own);
+    let handle = ConsumerHandle { commands, consumer: Arc::clone(&consumer), membership: Arc::clone(&membership) };
     thread::Builder::new()
         .name("consumer".into())
         .spawn(move || {
             Loop {
                 consumer,
+                membership,
                 commands: receiver,
                 begins: Vec::new(),
                 filled: HashSet::new(),
@@ -164,6 +184,7 @@ pub fn start(
 
 struct Loop {
     consumer: SharedConsumer,
+    membership: Arc<Membership>,
     commands: Receiver<Command>,
     /// Begins whose seek has not succeeded yet.
     begins: Vec<Begin>,
@@ -449,7 +470,17 @@ impl Loop {
             let _ = self.consumer.poll(POLL);
             if !self.context().assigned.lock().expect("no holder of this lock panics").is_empty() {
                 until = Instant::now() + LINGER_AFTER_LEAVE;
+            } else if self.has_left() {
+                return;
             }
         }
+    }
+
+    /// Whether the brokers say that this member is in the group no longer.
+    fn has_left(&self) -> bool {
+        let Membership { group_id, instance_id, .. } = &*self.membership;
+        let Ok(groups) = self.consumer.fetch_group_list(Some(group_id), MEMBERS_TIMEOUT) else { return false };
+        let group = groups.groups().iter().find(|group| group.name() == group_id);
+        group.is_some_and(|group| group.members().iter().all(|member| group::instance_id(member.id()) != instance_id))
     }
 }

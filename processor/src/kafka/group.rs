@@ -1,4 +1,13 @@
-//! What a group member's assignment says (the classic consumer protocol's embedded format, Kafka's `ConsumerProtocolAssignment`).
+//! What the broker tells of a group's members: who they are, and their assignments (the classic consumer protocol's embedded format,
+//! Kafka's `ConsumerProtocolAssignment`).
+
+/// The broker calls a static member by its name, a minus and a UUID.
+const ID_SUFFIX: usize = 37;
+
+/// A static member's name; empty for another's.
+pub fn instance_id(member_id: &str) -> &str {
+    member_id.get(..member_id.len().saturating_sub(ID_SUFFIX)).unwrap_or_default()
+}
 
 /// Partitions of `topic` in an assignment; whatever is cut short or unknown ends the reading.
 pub fn assigned_partitions(assignment: &[u8], topic: &str) -> Vec<i32> {

@@ -89,9 +89,10 @@ impl ProducerContext for Context {
 pub fn open(config: &ClientConfig, topic: &str) -> KafkaResult<TransactionalProducer> {
     let deadline = Instant::now() + OPEN_TIMEOUT;
     let producer: TransactionalProducer = config.create_with_context(Context)?;
-    // librdkafka asks for the coordinator at once, and again half a second later if no broker was connected yet. A broker that
-    // answers is; if none does, what follows says so.
-    let _ = producer.client().fetch_metadata(Some(topic), CONNECT_TIMEOUT);
+    // librdkafka asks for the coordinator at once, and again half a second later if no broker was connected then; the ones that it
+    // was given do not count when they have told it of others. One that leads a partition and answers is connected; if none does,
+    // what follows says so.
+    let _ = producer.client().fetch_watermarks(topic, 0, CONNECT_TIMEOUT);
     producer.init_transactions(left(deadline))?;
     Ok(producer)
 }

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use reqwest::{Client, ClientBuilder, StatusCode};
+use reqwest::{Client, ClientBuilder, Method, StatusCode};
 use schema_registry_converter::{
     async_impl::schema_registry::{SrSettings, get_schema_by_id, perform_sr_call, post_schema},
     error::SRCError,
@@ -92,17 +92,15 @@ pub struct SubjectState {
 
 /// A client of the registry.
 pub struct Registry {
-    settings: SrSettings,
-    /// For the one call that the library does not have.
-    client: Client,
-    base: String,
-    credentials: Option<(String, Option<Secret>)>,
+    settings: RegistrySettings,
+    /// What the library calls with.
+    calls: SrSettings,
     kinds: Mutex<HashMap<u32, (SchemaKind, Instant)>>,
 }
 
 impl fmt::Debug for Registry {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Registry").field("base", &self.base).finish_non_exhaustive()
+        formatter.debug_struct("Registry").field("base", &self.settings.url.base).finish_non_exhaustive()
     }
 }
 
@@ -114,17 +112,14 @@ pub fn value_subject(topic: &str) -> String {
 impl Registry {
     /// Makes a client; nothing is sent yet.
     pub fn connect(settings: &RegistrySettings) -> Result<Self, Failure> {
-        let base = settings.url.base.clone();
-        let credentials = settings.credentials().map(|(user, password)| (user.to_owned(), password.cloned()));
-        let mut builder = SrSettings::new_builder(base.clone());
+        let mut builder = SrSettings::new_builder(settings.url.base.clone());
         builder.set_timeout(REQUEST_TIMEOUT);
-        if let Some((user, password)) = &credentials {
-            builder.set_basic_authorization(user, password.as_ref().map(Secret::expose));
+        if let Some((user, password)) = settings.credentials() {
+            builder.set_basic_authorization(user, password.map(Secret::expose));
         }
         let built = builder.build_with(client_builder(settings)?);
-        let sr_settings = built.map_err(|error| Failure::Usage(format!("DOSI_SCHEMA_REGISTRY_URL: {error}")))?;
-        let client = client_builder(settings)?.build().map_err(|error| Failure::Failed(error.into()))?;
-        Ok(Self { settings: sr_settings, client, base, credentials, kinds: Mutex::default() })
+        let calls = built.map_err(|error| Failure::Usage(format!("DOSI_SCHEMA_REGISTRY_URL: {error}")))?;
+        Ok(Self { settings: settings.clone(), calls, kinds: Mutex::default() })
     }
 
     /// The id of the audit schema for values of `audit_topic`; registers it where it is missing.
@@ -159,7 +154,7 @@ impl Registry {
         if let Some(kind) = self.remembered(id) {
             return Ok(kind);
         }
-        let kind = match get_schema_by_id(id, &self.settings).await {
+        let kind = match get_schema_by_id(id, &self.calls).await {
             Ok(schema) => kind_of(&schema.schema_type),
             Err(error) if status(&error) == Some(StatusCode::NOT_FOUND) => SchemaKind::Unknown,
             // A registry that answers with something else (wrong password, its own fault) has not said that the id is unknown.
@@ -190,7 +185,7 @@ impl Registry {
 
     async fn registered_id(&self, subject: &str) -> Result<Option<u32>, RegistryError> {
         let body = serde_json::json!({ "schema": AUDIT_SCHEMA, "schemaType": "AVRO" }).to_string();
-        match perform_sr_call(&self.settings, SrCall::PostForVersion(subject, &body)).await {
+        match perform_sr_call(&self.calls, SrCall::PostForVersion(subject, &body)).await {
             Ok(found) => Ok(found.id),
             Err(error) if status(&error) == Some(StatusCode::NOT_FOUND) => Ok(None),
             Err(error) => Err(classify(&error)),
@@ -200,7 +195,7 @@ impl Registry {
     /// Registers the schema; a subject that begins with it gets its rule too. One that is there keeps its own: some registries
     /// do not tell an own rule from none.
     async fn register_first(&self, subject: &str) -> Result<u32, RegistryError> {
-        let is_new = match perform_sr_call(&self.settings, SrCall::GetLatest(subject)).await {
+        let is_new = match perform_sr_call(&self.calls, SrCall::GetLatest(subject)).await {
             Ok(_) => false,
             Err(error) if status(&error) == Some(StatusCode::NOT_FOUND) => true,
             Err(error) => return Err(classify(&error)),
@@ -214,7 +209,7 @@ impl Registry {
 
     async fn register(&self, subject: &str) -> Result<u32, RegistryError> {
         let schema = SuppliedSchema::new(None, SchemaType::Avro, AUDIT_SCHEMA.to_owned());
-        let posted = post_schema(&self.settings, subject.to_owned(), schema).await;
+        let posted = post_schema(&self.calls, subject.to_owned(), schema).await;
         posted.map(|registered| registered.id).map_err(|error| match classify(&error) {
             RegistryError::Refused(message) => RegistryError::Refused(format!("subject {subject}: {message}")),
             other => other,
@@ -228,7 +223,7 @@ impl Registry {
         struct Config {
             compatibility_level: String,
         }
-        let response = self.send(self.client.get(self.config_url(subject))).await?;
+        let response = self.send(Method::GET, subject, None).await?;
         if response.status() == StatusCode::NOT_FOUND {
             return Ok(None);
         }
@@ -238,19 +233,27 @@ impl Registry {
 
     async fn set_compatibility(&self, subject: &str) -> Result<(), RegistryError> {
         let body = serde_json::json!({ "compatibility": COMPATIBILITY });
-        let response = self.send(self.client.put(self.config_url(subject)).json(&body)).await?;
+        let response = self.send(Method::PUT, subject, Some(body)).await?;
         accepted(response).await.map(drop)
     }
 
-    fn config_url(&self, subject: &str) -> String {
-        format!("{}/config/{subject}", self.base)
-    }
-
-    async fn send(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response, RegistryError> {
-        let request = match &self.credentials {
-            Some((user, password)) => request.basic_auth(user, password.as_ref().map(Secret::expose)),
-            None => request,
-        };
+    /// To the subject's rule, which the library does not know. A client for each call: making one takes as long as reading the
+    /// system's certificates, and only set-up asks.
+    async fn send(
+        &self,
+        method: Method,
+        subject: &str,
+        body: Option<serde_json::Value>,
+    ) -> Result<reqwest::Response, RegistryError> {
+        let client = client_builder(&self.settings).map_err(|failure| RegistryError::Refused(failure.to_string()))?;
+        let client = client.build().map_err(|error| RegistryError::no_answer(with_causes(&error)))?;
+        let mut request = client.request(method, format!("{}/config/{subject}", self.settings.url.base));
+        if let Some((user, password)) = self.settings.credentials() {
+            request = request.basic_auth(user, password.map(Secret::expose));
+        }
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
         request.send().await.map_err(|error| RegistryError::no_answer(with_causes(&error)))
     }
 }

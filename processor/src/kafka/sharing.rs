@@ -15,25 +15,16 @@ use rdkafka::{
 };
 use tokio::{task::spawn_blocking, time::sleep};
 
-use super::{consumer::ConsumerHandle, group::assigned_partitions};
+use super::{
+    consumer::{ConsumerHandle, Membership},
+    group::{assigned_partitions, instance_id},
+};
 
 /// Between looks; two in a row must agree, as a group may be seen between the two steps.
 const LOOK: Duration = Duration::from_secs(5);
 /// The longest between them when joining anew was no help, time and again: it stirs up every member.
 const LOOK_MAX: Duration = Duration::from_secs(80);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
-/// The broker calls a static member by its name, a minus and a UUID.
-const ID_SUFFIX: usize = 37;
-
-/// Who is asked about.
-#[derive(Clone, Debug)]
-pub struct Membership {
-    pub group_id: String,
-    /// `group.instance.id` of this member.
-    pub instance_id: String,
-    pub topic: String,
-}
-
 #[derive(Debug)]
 struct Member {
     instance_id: String,
@@ -41,13 +32,13 @@ struct Member {
 }
 
 /// Joins the group anew when partitions belong to nobody and this member is the one to do so. Never ends.
-pub async fn watch(consumer: ConsumerHandle, own: Membership) {
+pub async fn watch(consumer: ConsumerHandle) {
     let mut seen = BTreeSet::new();
     let mut between = LOOK;
     loop {
         sleep(if seen.is_empty() { between } else { LOOK }).await;
-        let (handle, asked) = (consumer.clone(), own.clone());
-        let found = spawn_blocking(move || look(&handle, &asked)).await;
+        let handle = consumer.clone();
+        let found = spawn_blocking(move || look(&handle)).await;
         let unowned = match found {
             Ok(Ok(Some(unowned))) => {
                 if unowned.is_empty() {
@@ -74,16 +65,17 @@ pub async fn watch(consumer: ConsumerHandle, own: Membership) {
 }
 
 /// The partitions that belong to nobody; `None` when the group is not stable, or it is not for this member to see to them.
-fn look(consumer: &ConsumerHandle, own: &Membership) -> KafkaResult<Option<BTreeSet<i32>>> {
+fn look(consumer: &ConsumerHandle) -> KafkaResult<Option<BTreeSet<i32>>> {
+    let Membership { group_id, instance_id, topic } = consumer.membership();
     let consumer = consumer.consumer();
-    let groups = consumer.fetch_group_list(Some(&own.group_id), ANSWER_TIMEOUT)?;
-    let stable = groups.groups().iter().find(|group| group.name() == own.group_id && group.state() == "Stable");
+    let groups = consumer.fetch_group_list(Some(group_id), ANSWER_TIMEOUT)?;
+    let stable = groups.groups().iter().find(|group| group.name() == group_id && group.state() == "Stable");
     let Some(group) = stable else { return Ok(None) };
-    let members: Vec<Member> = group.members().iter().map(|member| read(member, &own.topic)).collect();
-    if !is_chosen(&members, &own.instance_id) {
+    let members: Vec<Member> = group.members().iter().map(|member| read(member, topic)).collect();
+    if !is_chosen(&members, instance_id) {
         return Ok(None);
     }
-    let metadata = consumer.fetch_metadata(Some(&own.topic), ANSWER_TIMEOUT)?;
+    let metadata = consumer.fetch_metadata(Some(topic), ANSWER_TIMEOUT)?;
     let unknown = KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition);
     let topic = metadata.topics().first().ok_or(unknown)?;
     let partitions = topic.partitions().iter().map(rdkafka::metadata::MetadataPartition::id);
@@ -91,9 +83,8 @@ fn look(consumer: &ConsumerHandle, own: &Membership) -> KafkaResult<Option<BTree
 }
 
 fn read(member: &GroupMemberInfo, topic: &str) -> Member {
-    let id = member.id();
     Member {
-        instance_id: id.get(..id.len().saturating_sub(ID_SUFFIX)).unwrap_or_default().to_owned(),
+        instance_id: instance_id(member.id()).to_owned(),
         partitions: member.assignment().map(|bytes| assigned_partitions(bytes, topic)).unwrap_or_default(),
     }
 }

@@ -128,7 +128,11 @@ impl Publisher {
                     () = sleep(Duration::from_millis(500)), if self.has_work() => {}
                 }
             }
-            sleep_until(self.began + if published { self.pace.interval() } else { ROUND_INTERVAL }).await;
+            let interval = if published && !stopping { self.pace.interval() } else { ROUND_INTERVAL };
+            tokio::select! {
+                () = sleep_until(self.began + interval) => {}
+                () = stopped(&mut self.stop), if !stopping => stopping = true,
+            }
         }
         self.clear_outbox(true).await;
     }

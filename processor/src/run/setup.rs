@@ -63,13 +63,8 @@ pub(super) async fn setup(
 ) -> Result<Shared, Failure> {
     fail_point!("setup");
     let watch = Watch { metrics, readiness };
-    let database = Database::new(&settings.database)?;
-    let registry = Registry::connect(&settings.registry)?;
-    let (brokers, schema_id, ()) = tokio::try_join!(
-        watch.brokers(settings),
-        watch.audit_schema(&registry, settings),
-        watch.database(&database, settings)
-    )?;
+    let (brokers, (registry, schema_id), database) =
+        tokio::try_join!(watch.brokers(settings), watch.registry(settings), watch.database(settings))?;
     let topics = &settings.topics;
     let transactional_id = format!("{}-{}", settings.deployment.group_id, settings.processing.instance_id);
     let base = kafka_base_config(&settings.kafka);
@@ -137,13 +132,15 @@ impl Watch<'_> {
         }
     }
 
-    async fn database(&self, database: &Database, settings: &RunSettings) -> Result<(), Failure> {
+    async fn database(&self, settings: &RunSettings) -> Result<Database, Failure> {
+        let given = settings.database.clone();
+        let database = beside(move || Database::new(&given)).await?;
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
         loop {
-            match check(database, settings).await {
+            match check(&database, settings).await {
                 Ok(()) => {
                     self.up(Dependency::Database);
-                    return Ok(());
+                    return Ok(database);
                 }
                 Err(SetupFault::Database(fault)) if !fault.needs_person() => self.down(Dependency::Database, &fault),
                 Err(fault) => return Err(Failure::Setup(fault.to_string())),
@@ -152,13 +149,16 @@ impl Watch<'_> {
         }
     }
 
-    async fn audit_schema(&self, registry: &Registry, settings: &RunSettings) -> Result<u32, Failure> {
+    /// With the id of the audit schema.
+    async fn registry(&self, settings: &RunSettings) -> Result<(Registry, u32), Failure> {
+        let given = settings.registry.clone();
+        let registry = beside(move || Registry::connect(&given)).await?;
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
         loop {
             match registry.audit_schema_id(&settings.topics.audit).await {
                 Ok(id) => {
                     self.up(Dependency::Registry);
-                    return Ok(id);
+                    return Ok((registry, id));
                 }
                 Err(error) if error.needs_person() => return Err(error.into()),
                 Err(unreachable) => self.down(Dependency::Registry, &unreachable),
@@ -177,8 +177,7 @@ impl Watch<'_> {
             let names = [topics.change_events, topics.audit, topics.dead_letter];
             let exit_at_end = settings.exit_at_end;
             let looking = async {
-                let look = spawn_blocking(move || look(&config, &names, exit_at_end)).await;
-                match look.map_err(|panic| Failure::Failed(panic.into()))? {
+                match beside(move || Ok(look(&config, &names, exit_at_end))).await? {
                     Ok(ends) => Ok(bytes_max(&admin, settings).await.map(|bytes_max| (ends, bytes_max))),
                     Err(look) => Ok::<_, Failure>(Err(look)),
                 }
@@ -192,6 +191,7 @@ impl Watch<'_> {
             };
             match look? {
                 Ok((ends, (audit_bytes_max, dead_letter_bytes_max))) => {
+                    drop_beside(admin);
                     self.up(Dependency::Kafka);
                     return Ok(Brokers { ends, dead_letter_bytes_max, audit_bytes_max });
                 }
@@ -201,6 +201,17 @@ impl Watch<'_> {
             sleep(backoff.next_wait()).await;
         }
     }
+}
+
+/// What takes its time, off the workers and next to what else there is to wait for: reading the system's certificates, which both
+/// TLS libraries do when a client is made, takes as long as all questions to the brokers together.
+async fn beside<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
+    spawn_blocking(work).await.map_err(|panic| Failure::Failed(panic.into()))?
+}
+
+/// A Kafka client takes a tenth of a second to end.
+fn drop_beside(client: impl Send + 'static) {
+    spawn_blocking(move || drop(client));
 }
 
 async fn check(database: &Database, settings: &RunSettings) -> Result<(), SetupFault> {
@@ -235,8 +246,14 @@ async fn bytes_max(admin: &Admin, settings: &RunSettings) -> Result<(usize, usiz
 fn look(config: &ClientConfig, topics: &[String; 3], with_ends: bool) -> Result<BTreeMap<i32, i64>, Look> {
     let consumer: Asker =
         config.create_with_context(Refusals::default()).map_err(|error| Look::Person(error.to_string()))?;
+    let told = ask(&consumer, topics, with_ends);
+    drop_beside(consumer);
+    told
+}
+
+fn ask(consumer: &Asker, topics: &[String; 3], with_ends: bool) -> Result<BTreeMap<i32, i64>, Look> {
     let unreachable = |error: KafkaError| {
-        refused(&consumer, &error).map_or_else(|| Look::Unreachable(error.to_string()), Look::Person)
+        refused(consumer, &error).map_or_else(|| Look::Unreachable(error.to_string()), Look::Person)
     };
     let mut partitions = Vec::new();
     for (index, topic) in topics.iter().enumerate() {
@@ -252,7 +269,7 @@ fn look(config: &ClientConfig, topics: &[String; 3], with_ends: bool) -> Result<
             partitions = found.partitions().iter().map(rdkafka::metadata::MetadataPartition::id).collect();
         }
     }
-    refused_group(&consumer, &topics[0]).map_or(Ok(()), |line| Err(Look::Person(line)))?;
+    refused_group(consumer, &topics[0]).map_or(Ok(()), |line| Err(Look::Person(line)))?;
     let mut ends = BTreeMap::new();
     if with_ends {
         for partition in partitions {
