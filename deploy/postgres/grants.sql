@@ -28,8 +28,8 @@ GRANT SELECT (id, uid, name, odscode, typeid, statusid, parentid, address, town,
     ON services TO :"dosi";
 GRANT SELECT, INSERT (serviceid, dayid), DELETE ON servicedayopenings TO :"dosi";
 GRANT SELECT, INSERT (servicedayopeningid, starttime, endtime) ON servicedayopeningtimes TO :"dosi";
-GRANT SELECT, INSERT (serviceid, date), DELETE ON servicespecifiedopeningdates TO :"dosi";
-GRANT SELECT, INSERT (servicespecifiedopeningdateid, starttime, endtime, isclosed)
+GRANT SELECT, INSERT (serviceid, date), UPDATE (date), DELETE ON servicespecifiedopeningdates TO :"dosi";
+GRANT SELECT, INSERT (servicespecifiedopeningdateid, starttime, endtime, isclosed), UPDATE (starttime, endtime, isclosed)
     ON servicespecifiedopeningtimes TO :"dosi";
 GRANT SELECT, INSERT (serviceid, sgid, sdid), DELETE ON servicesgsds TO :"dosi";
 GRANT SELECT, INSERT, UPDATE (history) ON servicehistories TO :"dosi";

@@ -13,6 +13,7 @@ use super::{
     change_event::ChangeEvent,
     history::HistoryWrite,
     ods_code::OdsCode,
+    opening_times::{DayId, Period},
     service::{Creator, Location, Service, ZCode},
 };
 pub use super::{
@@ -120,13 +121,30 @@ pub struct ServiceWrite {
     /// Which of the columns above differ from what was loaded.
     pub columns: ChangedColumns,
     /// Days whose rows go, with the periods that take their place (none: no row).
-    pub days: Vec<(super::opening_times::DayId, Vec<super::opening_times::Period>)>,
-    /// Dates whose rows all go.
-    pub dates_removed: Vec<NaiveDate>,
-    /// Dates that get one row; no periods means closed.
-    pub dates_added: Vec<(NaiveDate, Vec<super::opening_times::Period>)>,
+    pub days: Vec<(DayId, Vec<Period>)>,
+    pub dates: DateWrites,
     pub z_codes_added: Vec<ZCode>,
     pub z_codes_removed: Vec<ZCode>,
+}
+
+/// What becomes of a service's specified dates (rule 6.3). Which row says a date is no concern of anybody's: one that is to go may
+/// say another date from now on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DateWrites {
+    /// Dates whose rows all go.
+    pub removed: Vec<NaiveDate>,
+    pub rewritten: Vec<RewrittenDate>,
+    /// Dates that get one row; no periods means closed.
+    pub added: Vec<(NaiveDate, Vec<Period>)>,
+}
+
+/// A date's one row that says another date, or other periods, from now on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RewrittenDate {
+    pub held: NaiveDate,
+    pub date: NaiveDate,
+    /// Rows of periods that are rewritten: what each said and what it says from now on. `None`: closed, whatever times it said.
+    pub periods: Vec<(Option<Period>, Option<Period>)>,
 }
 
 /// Groups of columns of `services` that move together.

@@ -68,12 +68,21 @@ impl Service {
 /// One specified date in DoS, all its rows read as one (rule 6.2).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SpecifiedDate {
-    /// Rows of `servicespecifiedopeningdates` for this date.
+    /// Rows of `servicespecifiedopeningdates` for this date, and one more for each of its periods that repeats another.
     pub rows: u32,
     /// A period row with `isclosed` is there.
     pub closed: bool,
     /// Periods of the rows that are not `isclosed`.
     pub periods: BTreeSet<Period>,
+}
+
+impl SpecifiedDate {
+    /// How many rows of periods say it, where each thing is said once; `None` where it is not, or both closed and open is said, or
+    /// nothing.
+    pub fn period_rows(&self) -> Option<usize> {
+        let is_plain = self.rows == 1 && self.closed == self.periods.is_empty();
+        is_plain.then_some(self.periods.len().max(1))
+    }
 }
 
 /// A Z code: a pair of symptom group and symptom discriminator.

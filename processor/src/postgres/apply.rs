@@ -9,17 +9,17 @@ use std::collections::{BTreeMap, HashMap};
 use chrono::{DateTime, NaiveDate, Utc};
 use deadpool_postgres::Transaction;
 use futures::join;
-use tokio_postgres::{Statement, types::ToSql};
+use tokio_postgres::types::ToSql;
 
 use super::{
     Fault, Result, archive,
     load::{WHITE_SPACE, z_code_columns},
     mail_queue, outbox,
-    statement::prepare,
+    statement::{execute, prepare, query},
     time_of_day::TimeOfDay,
 };
 use crate::domain::{
-    batch::{Effects, ServiceWrite},
+    batch::{Effects, RewrittenDate, ServiceWrite},
     history::{HistoryBase, HistoryHead, HistoryWrite},
     opening_times::{DayId, Period},
     service::ZCode,
@@ -66,6 +66,18 @@ const INSERT_DAYS: &str = "INSERT INTO servicedayopenings (serviceid, dayid)
     SELECT w.serviceid, w.dayid FROM unnest($1::int[], $2::int[]) AS w(serviceid, dayid) RETURNING id, serviceid, dayid";
 const INSERT_DAY_TIMES: &str = "INSERT INTO servicedayopeningtimes (servicedayopeningid, starttime, endtime)
     SELECT w.parent, w.starttime, w.endtime FROM unnest($1::int[], $2::time[], $3::time[]) AS w(parent, starttime, endtime)";
+/// A date that comes takes the row of one that goes, where as many periods hang on both: no index on either table needs to know, and
+/// no foreign key is looked up (a row deleted and one inserted cost twice as much). A closed date has one row, whatever times it says.
+const REWRITE_DATE_TIMES: &str = "UPDATE servicespecifiedopeningtimes AS t
+    SET starttime = w.starttime, endtime = w.endtime, isclosed = w.isclosed
+    FROM unnest($1::int[], $2::date[], $3::time[], $4::time[], $5::time[], $6::time[], $7::bool[])
+            AS w(serviceid, held, held_start, held_end, starttime, endtime, isclosed)
+        JOIN servicespecifiedopeningdates AS d ON d.serviceid = w.serviceid AND d.date = w.held
+    WHERE t.servicespecifiedopeningdateid = d.id
+        AND (w.held_start IS NULL OR t.starttime = w.held_start AND t.endtime = w.held_end)";
+const MOVE_DATES: &str = "UPDATE servicespecifiedopeningdates AS d SET date = w.date
+    FROM unnest($1::int[], $2::date[], $3::date[]) AS w(serviceid, held, date)
+    WHERE d.serviceid = w.serviceid AND d.date = w.held";
 const DELETE_DATES: &str = "DELETE FROM servicespecifiedopeningdates AS d
     USING unnest($1::int[], $2::date[]) AS w(serviceid, date) WHERE d.serviceid = w.serviceid AND d.date = w.date";
 const INSERT_DATES: &str = "INSERT INTO servicespecifiedopeningdates (serviceid, date)
@@ -98,46 +110,52 @@ const RAISE_SEQUENCES: &str = "UPDATE dos_integration.accepted_sequence AS a SET
     FROM unnest($1::text[], $2::bigint[]) AS w(code, sequence_number)
     WHERE a.ods_code = w.code AND a.sequence_number < w.sequence_number";
 
-/// Every statement of [`apply`], prepared.
-struct Statements {
-    services: Statement,
-    delete_days: Statement,
-    insert_days: Statement,
-    insert_day_times: Statement,
-    delete_dates: Statement,
-    insert_dates: Statement,
-    insert_date_times: Statement,
-    insert_z_codes: Statement,
-    delete_z_codes: Statement,
-    keep_histories: Statement,
-    update_histories: Statement,
-    insert_histories: Statement,
-    reject_changes: Statement,
-    raise_sequences: Statement,
-    mails: Statement,
-}
+/// What the one period of a closed date says besides (rule 6.3).
+const MIDNIGHT: Period = Period { start: 0, end: 0 };
 
 /// The children to write for parents whose ids the database gives.
 type DayKey = (i32, i32);
 type DateKey = (i32, NaiveDate);
 
+/// Every statement of [`apply`], and those that go beside.
+const STATEMENTS: [&str; 19] = [
+    SERVICES,
+    DELETE_DAYS,
+    INSERT_DAYS,
+    INSERT_DAY_TIMES,
+    REWRITE_DATE_TIMES,
+    MOVE_DATES,
+    DELETE_DATES,
+    INSERT_DATES,
+    INSERT_DATE_TIMES,
+    INSERT_Z_CODES,
+    DELETE_Z_CODES,
+    KEEP_HISTORIES,
+    UPDATE_HISTORIES,
+    INSERT_HISTORIES,
+    REJECT_CHANGES,
+    RAISE_SEQUENCES,
+    mail_queue::INSERT,
+    archive::INSERT,
+    outbox::INSERT,
+];
+
 /// Writes the effects. Everything is prepared before anything is sent, so the joined statements arrive in the order in which
-/// they stand here: alien histories are kept before they are replaced, old rows go before new ones come. `beside` are those that
-/// fill archive and outbox, sent with the first of these.
+/// they stand here: alien histories are kept before they are replaced, old rows go or move before new ones come. `beside` are those
+/// that fill archive and outbox, sent with the first of these.
 pub async fn apply(
     tx: &Transaction<'_>,
     effects: &Effects,
     context: &ApplyContext<'_>,
     beside: impl Future<Output = Result<()>>,
 ) -> Result<()> {
-    let statements = Statements::prepare(tx).await?;
+    prepare(tx, STATEMENTS).await?;
     // Boxed: so many futures side by side are too large for the caller's own.
-    Box::pin(write(tx, &statements, effects, context, beside)).await
+    Box::pin(write(tx, effects, context, beside)).await
 }
 
 async fn write(
     tx: &Transaction<'_>,
-    statements: &Statements,
     effects: &Effects,
     context: &ApplyContext<'_>,
     beside: impl Future<Output = Result<()>>,
@@ -150,6 +168,8 @@ async fn write(
         services,
         days_gone,
         dates_gone,
+        dates_rewritten,
+        dates_moved,
         codes_gone,
         codes,
         changes,
@@ -159,26 +179,41 @@ async fn write(
         dates,
         beside,
     ) = join!(
-        keep_histories(tx, statements, &effects.alien_histories, context.now),
-        update_histories(tx, statements, &effects.histories, context.heads),
-        insert_histories(tx, statements, &effects.histories, context.heads),
-        update_services(tx, statements, writes, context.now),
-        delete_days(tx, statements, writes),
-        delete_dates(tx, statements, writes),
-        z_codes(tx, &statements.delete_z_codes, writes, |write| &write.z_codes_removed),
-        z_codes(tx, &statements.insert_z_codes, writes, |write| &write.z_codes_added),
-        reject_changes(tx, statements, &effects.rejected_changes, context.now),
-        raise_sequences(tx, statements, effects),
-        mail_queue::insert(tx, &statements.mails, &effects.mails, context.correlation_ids, context.now),
-        insert_days(tx, statements, writes),
-        insert_dates(tx, statements, writes),
+        keep_histories(tx, &effects.alien_histories, context.now),
+        update_histories(tx, &effects.histories, context.heads),
+        insert_histories(tx, &effects.histories, context.heads),
+        update_services(tx, writes, context.now),
+        delete_days(tx, writes),
+        delete_dates(tx, writes),
+        rewrite_date_times(tx, writes),
+        move_dates(tx, writes),
+        z_codes(tx, DELETE_Z_CODES, writes, |write| &write.z_codes_removed),
+        z_codes(tx, INSERT_Z_CODES, writes, |write| &write.z_codes_added),
+        reject_changes(tx, &effects.rejected_changes, context.now),
+        raise_sequences(tx, effects),
+        mail_queue::insert(tx, &effects.mails, context.correlation_ids, context.now),
+        insert_days(tx, writes),
+        insert_dates(tx, writes),
         beside,
     );
-    in_order([kept, updated, inserted, services, days_gone, dates_gone, codes_gone, codes, changes, sequences, mails])?;
+    in_order([
+        kept,
+        updated,
+        inserted,
+        services,
+        days_gone,
+        dates_gone,
+        dates_rewritten,
+        dates_moved,
+        codes_gone,
+        codes,
+        changes,
+        sequences,
+        mails,
+    ])?;
     let (days, dates) = (days?, dates?);
     beside?;
-    let (day_times, date_times) =
-        join!(insert_day_times(tx, statements, writes, &days), insert_date_times(tx, statements, writes, &dates));
+    let (day_times, date_times) = join!(insert_day_times(tx, writes, &days), insert_date_times(tx, writes, &dates));
     in_order([day_times, date_times])
 }
 
@@ -188,78 +223,12 @@ fn in_order<const N: usize>(results: [Result<()>; N]) -> Result<()> {
     results.into_iter().collect()
 }
 
-impl Statements {
-    async fn prepare(tx: &Transaction<'_>) -> Result<Self> {
-        let texts = [
-            SERVICES,
-            DELETE_DAYS,
-            INSERT_DAYS,
-            INSERT_DAY_TIMES,
-            DELETE_DATES,
-            INSERT_DATES,
-            INSERT_DATE_TIMES,
-            INSERT_Z_CODES,
-            DELETE_Z_CODES,
-            KEEP_HISTORIES,
-            UPDATE_HISTORIES,
-            INSERT_HISTORIES,
-            REJECT_CHANGES,
-            RAISE_SEQUENCES,
-            mail_queue::INSERT,
-            // What goes beside.
-            archive::INSERT,
-            outbox::INSERT,
-        ];
-        let [
-            services,
-            delete_days,
-            insert_days,
-            insert_day_times,
-            delete_dates,
-            insert_dates,
-            insert_date_times,
-            insert_z_codes,
-            delete_z_codes,
-            keep_histories,
-            update_histories,
-            insert_histories,
-            reject_changes,
-            raise_sequences,
-            mails,
-            _,
-            _,
-        ] = prepare(tx, texts).await?;
-        Ok(Self {
-            services,
-            delete_days,
-            insert_days,
-            insert_day_times,
-            delete_dates,
-            insert_dates,
-            insert_date_times,
-            insert_z_codes,
-            delete_z_codes,
-            keep_histories,
-            update_histories,
-            insert_histories,
-            reject_changes,
-            raise_sequences,
-            mails,
-        })
-    }
-}
-
 /// One value a row, from all rows.
 fn column<'a, R, T>(rows: &'a [R], value: impl Fn(&'a R) -> T) -> Vec<T> {
     rows.iter().map(value).collect()
 }
 
-async fn update_services(
-    tx: &Transaction<'_>,
-    statements: &Statements,
-    writes: &[ServiceWrite],
-    now: DateTime<Utc>,
-) -> Result<()> {
+async fn update_services(tx: &Transaction<'_>, writes: &[ServiceWrite], now: DateTime<Utc>) -> Result<()> {
     if writes.is_empty() {
         return Ok(());
     }
@@ -283,15 +252,15 @@ async fn update_services(
         &MODIFIER,
         &now,
     ];
-    tx.execute(&statements.services, &params).await?;
+    execute(tx, SERVICES, &params).await?;
     Ok(())
 }
 
-async fn delete_days(tx: &Transaction<'_>, statements: &Statements, writes: &[ServiceWrite]) -> Result<()> {
+async fn delete_days(tx: &Transaction<'_>, writes: &[ServiceWrite]) -> Result<()> {
     let keys = writes.iter().flat_map(|write| write.days.iter().map(|(day, _)| (write.id, day.0)));
     let (services, days): (Vec<i32>, Vec<i32>) = keys.unzip();
     if !services.is_empty() {
-        tx.execute(&statements.delete_days, &[&services, &days]).await?;
+        execute(tx, DELETE_DAYS, &[&services, &days]).await?;
     }
     Ok(())
 }
@@ -306,81 +275,100 @@ fn open_days(writes: &[ServiceWrite]) -> impl Iterator<Item = (DayKey, &[Period]
 }
 
 /// One row for each open day; the ids they were given.
-async fn insert_days(
-    tx: &Transaction<'_>,
-    statements: &Statements,
-    writes: &[ServiceWrite],
-) -> Result<BTreeMap<DayKey, i32>> {
+async fn insert_days(tx: &Transaction<'_>, writes: &[ServiceWrite]) -> Result<BTreeMap<DayKey, i32>> {
     let (services, days): (Vec<i32>, Vec<i32>) = open_days(writes).map(|(key, _)| key).unzip();
     if services.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let rows = tx.query(&statements.insert_days, &[&services, &days]).await?;
+    let rows = query(tx, INSERT_DAYS, &[&services, &days]).await?;
     rows.iter().map(|row| Ok(((row.try_get(1)?, row.try_get(2)?), row.try_get(0)?))).collect()
 }
 
-async fn insert_day_times(
-    tx: &Transaction<'_>,
-    statements: &Statements,
-    writes: &[ServiceWrite],
-    ids: &BTreeMap<DayKey, i32>,
-) -> Result<()> {
+async fn insert_day_times(tx: &Transaction<'_>, writes: &[ServiceWrite], ids: &BTreeMap<DayKey, i32>) -> Result<()> {
     let mut times = Times::default();
     for (key, periods) in open_days(writes) {
         times.extend(parent_of(ids, &key)?, periods);
     }
     if !times.parents.is_empty() {
-        tx.execute(&statements.insert_day_times, &[&times.parents, &times.starts, &times.ends]).await?;
+        execute(tx, INSERT_DAY_TIMES, &[&times.parents, &times.starts, &times.ends]).await?;
     }
     Ok(())
 }
 
-async fn delete_dates(tx: &Transaction<'_>, statements: &Statements, writes: &[ServiceWrite]) -> Result<()> {
-    let keys = writes.iter().flat_map(|write| write.dates_removed.iter().map(|date| (write.id, *date)));
+async fn delete_dates(tx: &Transaction<'_>, writes: &[ServiceWrite]) -> Result<()> {
+    let keys = writes.iter().flat_map(|write| write.dates.removed.iter().map(|date| (write.id, *date)));
     let (services, dates): (Vec<i32>, Vec<NaiveDate>) = keys.unzip();
     if !services.is_empty() {
-        tx.execute(&statements.delete_dates, &[&services, &dates]).await?;
+        execute(tx, DELETE_DATES, &[&services, &dates]).await?;
     }
     Ok(())
+}
+
+/// A writer that does not hold the service may have replaced a date since it was read.
+const DATES_REPLACED: &str = "specified dates were replaced meanwhile";
+
+async fn rewrite_date_times(tx: &Transaction<'_>, writes: &[ServiceWrite]) -> Result<()> {
+    let rows: Vec<_> = rewritten_dates(writes)
+        .flat_map(|(id, date)| {
+            date.periods.iter().map(move |(was, is)| (id, date.held, *was, is.unwrap_or(MIDNIGHT), is))
+        })
+        .collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let params: [&(dyn ToSql + Sync); 7] = [
+        &column(&rows, |row| row.0),
+        &column(&rows, |row| row.1),
+        &column(&rows, |row| row.2.map(|was| TimeOfDay(was.start))),
+        &column(&rows, |row| row.2.map(|was| TimeOfDay(was.end))),
+        &column(&rows, |row| TimeOfDay(row.3.start)),
+        &column(&rows, |row| TimeOfDay(row.3.end)),
+        &column(&rows, |row| row.4.is_none()),
+    ];
+    all_written(execute(tx, REWRITE_DATE_TIMES, &params).await?, rows.len(), DATES_REPLACED)
+}
+
+async fn move_dates(tx: &Transaction<'_>, writes: &[ServiceWrite]) -> Result<()> {
+    let moved = rewritten_dates(writes).filter(|(_, date)| date.held != date.date);
+    let (services, (held, dates)): (Vec<i32>, (Vec<NaiveDate>, Vec<NaiveDate>)) =
+        moved.map(|(id, date)| (id, (date.held, date.date))).unzip();
+    if services.is_empty() {
+        return Ok(());
+    }
+    all_written(execute(tx, MOVE_DATES, &[&services, &held, &dates]).await?, services.len(), DATES_REPLACED)
+}
+
+fn rewritten_dates(writes: &[ServiceWrite]) -> impl Iterator<Item = (i32, &RewrittenDate)> {
+    writes.iter().flat_map(|write| write.dates.rewritten.iter().map(|date| (write.id, date)))
 }
 
 fn added_dates(writes: &[ServiceWrite]) -> impl Iterator<Item = (DateKey, &[Period])> {
     writes
         .iter()
-        .flat_map(|write| write.dates_added.iter().map(move |(date, periods)| ((write.id, *date), periods.as_slice())))
+        .flat_map(|write| write.dates.added.iter().map(move |(date, periods)| ((write.id, *date), periods.as_slice())))
 }
 
 /// One row for each date; the ids they were given.
-async fn insert_dates(
-    tx: &Transaction<'_>,
-    statements: &Statements,
-    writes: &[ServiceWrite],
-) -> Result<BTreeMap<DateKey, i32>> {
+async fn insert_dates(tx: &Transaction<'_>, writes: &[ServiceWrite]) -> Result<BTreeMap<DateKey, i32>> {
     let (services, dates): (Vec<i32>, Vec<NaiveDate>) = added_dates(writes).map(|(key, _)| key).unzip();
     if services.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let rows = tx.query(&statements.insert_dates, &[&services, &dates]).await?;
+    let rows = query(tx, INSERT_DATES, &[&services, &dates]).await?;
     rows.iter().map(|row| Ok(((row.try_get(1)?, row.try_get(2)?), row.try_get(0)?))).collect()
 }
 
 /// A closed date has one period 00:00–00:00 that says so (rule 6.3).
-async fn insert_date_times(
-    tx: &Transaction<'_>,
-    statements: &Statements,
-    writes: &[ServiceWrite],
-    ids: &BTreeMap<DateKey, i32>,
-) -> Result<()> {
-    const CLOSED: [Period; 1] = [Period { start: 0, end: 0 }];
+async fn insert_date_times(tx: &Transaction<'_>, writes: &[ServiceWrite], ids: &BTreeMap<DateKey, i32>) -> Result<()> {
     let mut times = Times::default();
     let mut closed = Vec::new();
     for (key, periods) in added_dates(writes) {
-        times.extend(parent_of(ids, &key)?, if periods.is_empty() { &CLOSED } else { periods });
+        times.extend(parent_of(ids, &key)?, if periods.is_empty() { &[MIDNIGHT] } else { periods });
         closed.resize(times.parents.len(), periods.is_empty());
     }
     if !closed.is_empty() {
         let params: [&(dyn ToSql + Sync); 4] = [&times.parents, &times.starts, &times.ends, &closed];
-        tx.execute(&statements.insert_date_times, &params).await?;
+        execute(tx, INSERT_DATE_TIMES, &params).await?;
     }
     Ok(())
 }
@@ -408,7 +396,7 @@ fn parent_of<K: Ord>(ids: &BTreeMap<K, i32>, key: &K) -> Result<i32> {
 /// Adds or removes, by the statement given.
 async fn z_codes(
     tx: &Transaction<'_>,
-    statement: &Statement,
+    sql: &str,
     writes: &[ServiceWrite],
     codes: impl Fn(&ServiceWrite) -> &Vec<ZCode>,
 ) -> Result<()> {
@@ -418,26 +406,22 @@ async fn z_codes(
     }
     let all: Vec<ZCode> = writes.iter().flat_map(|write| codes(write).iter().copied()).collect();
     let (groups, discriminators) = z_code_columns(&all);
-    tx.execute(statement, &[&services, &groups, &discriminators]).await?;
+    execute(tx, sql, &[&services, &groups, &discriminators]).await?;
     Ok(())
 }
 
-async fn keep_histories(
-    tx: &Transaction<'_>,
-    statements: &Statements,
-    alien: &[i32],
-    now: DateTime<Utc>,
-) -> Result<()> {
+async fn keep_histories(tx: &Transaction<'_>, alien: &[i32], now: DateTime<Utc>) -> Result<()> {
     if !alien.is_empty() {
-        tx.execute(&statements.keep_histories, &[&alien, &now]).await?;
+        execute(tx, KEEP_HISTORIES, &[&alien, &now]).await?;
     }
     Ok(())
 }
 
+const HISTORY_REPLACED: &str = "a service history was made or removed meanwhile";
+
 /// Histories that have a row, which this transaction has locked (rule 7.1).
 async fn update_histories(
     tx: &Transaction<'_>,
-    statements: &Statements,
     histories: &[HistoryWrite],
     heads: &HashMap<i32, HistoryHead>,
 ) -> Result<()> {
@@ -451,13 +435,12 @@ async fn update_histories(
         &column(&there, |write| write.base == HistoryBase::Object),
         &WHITE_SPACE,
     ];
-    all_written(tx.execute(&statements.update_histories, &params).await?, there.len())
+    all_written(execute(tx, UPDATE_HISTORIES, &params).await?, there.len(), HISTORY_REPLACED)
 }
 
 /// Histories that had no row. If another writer has made one since, it must be read first: the batch is done again.
 async fn insert_histories(
     tx: &Transaction<'_>,
-    statements: &Statements,
     histories: &[HistoryWrite],
     heads: &HashMap<i32, HistoryHead>,
 ) -> Result<()> {
@@ -467,34 +450,26 @@ async fn insert_histories(
     }
     let services = column(&new, |write| write.service_id);
     let entries = column(&new, |write| write.entries.as_str());
-    all_written(tx.execute(&statements.insert_histories, &[&services, &entries]).await?, new.len())
+    all_written(execute(tx, INSERT_HISTORIES, &[&services, &entries]).await?, new.len(), HISTORY_REPLACED)
 }
 
-fn all_written(written: u64, expected: usize) -> Result<()> {
-    if usize::try_from(written) == Ok(expected) {
-        Ok(())
-    } else {
-        Err(Fault::contention("a service history was made or removed meanwhile"))
-    }
+/// Whether as many rows were written as there were when they were read; `or` says what another writer must have done if not.
+fn all_written(written: u64, expected: usize, or: &'static str) -> Result<()> {
+    if usize::try_from(written) == Ok(expected) { Ok(()) } else { Err(Fault::contention(or)) }
 }
 
-async fn reject_changes(
-    tx: &Transaction<'_>,
-    statements: &Statements,
-    ids: &[String],
-    now: DateTime<Utc>,
-) -> Result<()> {
+async fn reject_changes(tx: &Transaction<'_>, ids: &[String], now: DateTime<Utc>) -> Result<()> {
     if !ids.is_empty() {
-        tx.execute(&statements.reject_changes, &[&ids, &MODIFIER, &now]).await?;
+        execute(tx, REJECT_CHANGES, &[&ids, &MODIFIER, &now]).await?;
     }
     Ok(())
 }
 
-async fn raise_sequences(tx: &Transaction<'_>, statements: &Statements, effects: &Effects) -> Result<()> {
+async fn raise_sequences(tx: &Transaction<'_>, effects: &Effects) -> Result<()> {
     let codes: Vec<&str> = effects.sequences.keys().map(crate::domain::ods_code::OdsCode::as_str).collect();
     let numbers: Vec<i64> = effects.sequences.values().copied().collect();
     if !codes.is_empty() {
-        tx.execute(&statements.raise_sequences, &[&codes, &numbers]).await?;
+        execute(tx, RAISE_SEQUENCES, &[&codes, &numbers]).await?;
     }
     Ok(())
 }

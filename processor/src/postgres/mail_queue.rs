@@ -3,9 +3,9 @@
 
 use chrono::{DateTime, Utc};
 use deadpool_postgres::Transaction;
-use tokio_postgres::{Statement, types::ToSql};
+use tokio_postgres::types::ToSql;
 
-use super::{Result, archive::without_nul};
+use super::{Result, archive::without_nul, statement::execute};
 use crate::domain::batch::Mail;
 
 pub(super) const INSERT: &str = "INSERT INTO dos_integration.mail_queue
@@ -18,7 +18,6 @@ pub(super) const INSERT: &str = "INSERT INTO dos_integration.mail_queue
 /// Queues the mails; `correlation_ids` are those of the batch's inputs, by index.
 pub(super) async fn insert(
     tx: &Transaction<'_>,
-    statement: &Statement,
     mails: &[Mail],
     correlation_ids: &[&str],
     now: DateTime<Utc>,
@@ -42,6 +41,6 @@ pub(super) async fn insert(
         &correlations,
         &now,
     ];
-    tx.execute(statement, &params).await?;
+    execute(tx, INSERT, &params).await?;
     Ok(())
 }

@@ -124,7 +124,7 @@ fn add_days(services: &mut [&mut Service], places: &Places, row: &Row) -> Result
     Ok(owners)
 }
 
-/// Several rows of one date are one date (rule 6.2), which counts them.
+/// Several rows of one date are one date (rule 6.2), which counts them: one that is read as one may not be rewritten as one.
 fn add_dates(services: &mut [&mut Service], places: &Places, row: &Row) -> Result<Owners<NaiveDate>> {
     let (of, dates, ids) = (column(row, 3)?, column(row, 4)?, column(row, 5)?);
     let mut owners = Owners::with_capacity(ids.len());
@@ -154,11 +154,12 @@ fn add_periods_of_dates(services: &mut [&mut Service], dates: &mut Owners<NaiveD
         if let Some(owner) = dates.get_mut(&id) {
             owner.has_periods = true;
             let date = services[owner.place].specified.entry(owner.on).or_default();
-            if closed {
-                date.closed = true;
+            let is_new = if closed {
+                !std::mem::replace(&mut date.closed, true)
             } else {
-                date.periods.insert(period(start, end));
-            }
+                date.periods.insert(period(start, end))
+            };
+            date.rows += u32::from(!is_new);
         }
     }
     Ok(())

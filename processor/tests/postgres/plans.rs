@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, future::ready, time::Instant};
 use chrono::NaiveDate;
 use dosi::{
     domain::{
-        batch::{ChangedColumns, Effects, Mail, ServiceWrite},
+        batch::{ChangedColumns, DateWrites, Effects, Mail, RewrittenDate, ServiceWrite},
         history::{HistoryBase, HistoryWrite},
         ods_code::OdsCode,
         opening_times::{DayId, Period},
@@ -96,11 +96,22 @@ fn write_of(service: &Service) -> ServiceWrite {
         status_id: 1,
         columns: ChangedColumns { address: true, ..ChangedColumns::default() },
         days: (1..=6).map(|day| (DayId(day), open.clone())).collect(),
-        dates_removed: vec![date(1), date(2)],
-        dates_added: vec![(date(1), vec![]), (date(3), open)],
+        dates: DateWrites {
+            removed: vec![date(1)],
+            rewritten: vec![rewritten(service, date(2), date(4))],
+            added: vec![(date(1), vec![]), (date(3), open)],
+        },
         z_codes_added: vec![ZCode::CONTRACEPTION],
         z_codes_removed: vec![ZCode::PALLIATIVE_CARE],
     }
+}
+
+/// Of two dates the one that the service has becomes the other, open when it was closed.
+fn rewritten(service: &Service, one: NaiveDate, other: NaiveDate) -> RewrittenDate {
+    let (held, date) = if service.specified.contains_key(&one) { (one, other) } else { (other, one) };
+    let was = service.specified[&held].periods.first().copied();
+    let is = was.is_none().then_some(Period { start: 32_400, end: 61_200 });
+    RewrittenDate { held, date, periods: vec![(was, is)] }
 }
 
 fn effects_of(codes: &[OdsCode], services: &[&Service], pending: &[PendingChange], known: &[i32]) -> Effects {

@@ -8,7 +8,7 @@ use std::{
 use chrono::NaiveDate;
 use dosi::{
     domain::{
-        batch::{ChangedColumns, Effects, Mail, ServiceWrite},
+        batch::{ChangedColumns, DateWrites, Effects, Mail, RewrittenDate, ServiceWrite},
         history::{HistoryBase, HistoryHead, HistoryWrite},
         matching::Offered,
         opening_times::{DayId, Period},
@@ -143,8 +143,7 @@ fn unchanged(service: &Service) -> ServiceWrite {
         status_id: service.status_id,
         columns: ChangedColumns::default(),
         days: Vec::new(),
-        dates_removed: Vec::new(),
-        dates_added: Vec::new(),
+        dates: DateWrites::default(),
         z_codes_added: Vec::new(),
         z_codes_removed: Vec::new(),
     }
@@ -166,8 +165,8 @@ async fn what_is_written_is_what_is_read() {
     (one.town, one.easting, one.latitude) = (None, Some(7), Some(0.1 + 0.2));
     one.columns = ChangedColumns { phone: true, place: true, ..ChangedColumns::default() };
     one.days = vec![(DayId(1), vec![period(0, 24)]), (DayId(2), vec![]), (DayId(3), vec![period(1, 2), period(3, 4)])];
-    one.dates_removed = vec![date(2026, 12, 25), date(2026, 12, 26)];
-    one.dates_added = vec![(date(2026, 12, 25), vec![]), (date(2028, 2, 29), vec![period(8, 9), period(10, 11)])];
+    one.dates.removed = vec![date(2026, 12, 25), date(2026, 12, 26)];
+    one.dates.added = vec![(date(2026, 12, 25), vec![]), (date(2028, 2, 29), vec![period(8, 9), period(10, 11)])];
     one.z_codes_added = vec![ZCode::PALLIATIVE_CARE];
     let mut two = unchanged(&expected[1]);
     (two.status_id, two.columns.status) = (1, true);
@@ -204,6 +203,56 @@ async fn what_is_written_is_what_is_read() {
         JOIN servicespecifiedopeningdates AS d ON d.id = servicespecifiedopeningdateid
         WHERE serviceid = 1 AND date = '2026-12-25'";
     assert_eq!(database.text(midnight).await, "00:00:00-00:00:00 true");
+    drop(client);
+    database.drop().await;
+}
+
+/// A date of its own with other periods, two that take turns, a closed one that said hours; and one that somebody replaced meanwhile.
+#[tokio::test]
+async fn rows_of_dates_are_rewritten_as_they_were_read() {
+    let Some(database) = Database::new().await else { return };
+    database.execute(SERVICES).await;
+    let dates = "DELETE FROM servicespecifiedopeningdates WHERE serviceid = 2;
+        INSERT INTO servicespecifiedopeningdates (id, serviceid, date) VALUES
+            (901, 2, '2026-12-24'), (902, 2, '2026-12-25'), (903, 2, '2026-12-26'), (904, 2, '2026-12-27'), (905, 3, '2026-12-24');
+        INSERT INTO servicespecifiedopeningtimes (id, starttime, endtime, isclosed, servicespecifiedopeningdateid) VALUES
+            (801, '09:00', '12:00', false, 901), (802, '13:00', '24:00', false, 901), (803, '08:00', '09:00', false, 902),
+            (804, '10:00', '11:00', true, 903), (805, '09:00', '12:00', false, 904), (806, '09:00', '12:00', false, 904),
+            (807, '09:00', '12:00', false, 905)";
+    database.execute(dates).await;
+    let loaded = load(&database).await;
+    let doubled = &loaded[1].specified[&date(2026, 12, 27)];
+    assert_eq!((doubled.rows, doubled.period_rows(), doubled.periods.len()), (2, None, 1));
+    let mut write = unchanged(&loaded[1]);
+    let row = |held, date, periods| RewrittenDate { held, date, periods };
+    let (p, q) = (Some(period(9, 12)), Some(period(13, 24)));
+    write.dates.rewritten = vec![
+        row(date(2026, 12, 24), date(2026, 12, 24), vec![(p, q), (q, Some(period(0, 1)))]),
+        row(date(2026, 12, 25), date(2026, 12, 26), vec![(Some(period(8, 9)), None)]),
+        row(date(2026, 12, 26), date(2026, 12, 25), vec![(None, None)]),
+    ];
+    write.dates.removed = vec![date(2026, 12, 27)];
+    let effects = Effects { services: vec![write], ..Effects::default() };
+    let mut client = database.client().await;
+    let tx = begin(&mut client).await;
+    apply(&tx, &effects, &context(&HashMap::new(), &[]), ready(Ok(()))).await.unwrap();
+    tx.commit().await.unwrap();
+    let rows = "SELECT string_agg(concat_ws(' ', d.id, d.date, t.id, t.starttime, t.endtime, t.isclosed), ',' ORDER BY t.id)
+        FROM servicespecifiedopeningdates AS d JOIN servicespecifiedopeningtimes AS t ON d.id = servicespecifiedopeningdateid
+        WHERE serviceid IN (2, 3)";
+    let expected = "901 2026-12-24 801 13:00:00 24:00:00 f,901 2026-12-24 802 00:00:00 01:00:00 f,\
+                    902 2026-12-26 803 00:00:00 00:00:00 t,903 2026-12-25 804 00:00:00 00:00:00 t,\
+                    905 2026-12-24 807 09:00:00 12:00:00 f";
+    assert_eq!(database.text(rows).await, expected);
+
+    let mut write = unchanged(&loaded[1]);
+    for gone in [vec![(p, q)], vec![]] {
+        write.dates.rewritten = vec![row(date(2026, 12, 31), date(2027, 1, 1), gone)];
+        let tx = begin(&mut client).await;
+        let effects = Effects { services: vec![write.clone()], ..Effects::default() };
+        let fault = apply(&tx, &effects, &context(&HashMap::new(), &[]), ready(Ok(()))).await.unwrap_err();
+        assert!(matches!(fault, Fault::Contention { .. }), "a row that another writer took away: {fault}");
+    }
     drop(client);
     database.drop().await;
 }

@@ -2,7 +2,7 @@
 
 use dosi::domain::{
     audit::{Outcome, Report},
-    batch::{ChangedColumns, DeadLetter, dead_lettered, postcodes_to_look_up},
+    batch::{ChangedColumns, DateWrites, DeadLetter, dead_lettered, postcodes_to_look_up},
     opening_times::DayId,
     service::{Service, ZCode},
 };
@@ -38,7 +38,7 @@ fn changed_and_changed_back_leaves_two_entries_and_a_write_of_who_and_when() {
     assert_eq!(effects.histories[0].entries.matches("\"approver\"").count(), 2);
     let write = &effects.services[0];
     assert_eq!(write.columns, ChangedColumns::default());
-    assert!(write.days.is_empty() && write.dates_added.is_empty() && write.dates_removed.is_empty());
+    assert!(write.days.is_empty() && write.dates == DateWrites::default());
 }
 
 #[test]

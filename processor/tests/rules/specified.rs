@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use dosi::domain::{
     audit::Outcome,
+    batch::RewrittenDate,
     london::today_in_london,
     service::{Service, SpecifiedDate},
 };
@@ -152,9 +153,13 @@ fn rule_6_3_several_rows_of_a_date_are_one_and_a_rewrite_leaves_one() {
     let same = [open_on("Dec 24 2026", "09:00", "17:00"), closed_on("Dec 27 2026")];
     assert_eq!(outcome(held.clone(), same), Outcome::Unchanged);
     let items = [open_on("Dec 24 2026", "09:00", "17:00")];
-    let (_, effects) = dos([held]).decide(&[input(&event_with_times(items), 1)]);
-    assert_eq!(effects.services[0].dates_removed, [date("2026-12-24"), date("2026-12-27")]);
-    assert_eq!(effects.services[0].dates_added.len(), 1);
+    let mut dos = dos([held]);
+    let (_, effects) = dos.decide(&[input(&event_with_times(items.clone()), 1)]);
+    let dates = &effects.services[0].dates;
+    assert_eq!((&*dates.removed, dates.added.len()), (&[date("2026-12-24")][..], 0));
+    assert_eq!((dates.rewritten[0].held, dates.rewritten[0].date), (date("2026-12-27"), date("2026-12-24")));
+    run(&mut dos, &event_with_times(items));
+    assert_eq!(dos.services[&1].specified, [(date("2026-12-24"), opened(&[(9, 17)]))].into());
 }
 
 #[test]
@@ -162,8 +167,41 @@ fn rule_6_3_rows_of_dates_that_stay_equal_stay() {
     let held = holding(&[("2026-12-24", opened(&[(9, 17)])), ("2026-12-25", closed())]);
     let items = [open_on("Dec 24 2026", "09:00", "17:00"), closed_on("Dec 26 2026")];
     let (_, effects) = dos([held]).decide(&[input(&event_with_times(items), 1)]);
-    assert_eq!(effects.services[0].dates_removed, [date("2026-12-25")]);
-    assert_eq!(effects.services[0].dates_added, [(date("2026-12-26"), vec![])]);
+    let dates = &effects.services[0].dates;
+    assert_eq!((&*dates.removed, &*dates.added), (&[][..], &[][..]));
+    let moved = RewrittenDate { held: date("2026-12-25"), date: date("2026-12-26"), periods: vec![(None, None)] };
+    assert_eq!(dates.rewritten, [moved]);
+}
+
+#[test]
+fn rule_6_3_a_date_takes_its_own_row_before_anothers_and_only_one_with_as_many_periods() {
+    let held = holding(&[
+        ("2026-12-24", opened(&[(9, 17)])),
+        ("2026-12-25", opened(&[(9, 12), (13, 17)])),
+        ("2026-12-26", opened(&[(9, 12), (13, 17)])),
+        ("2026-12-27", closed()),
+        ("2026-12-28", SpecifiedDate { rows: 2, ..opened(&[(9, 12), (13, 17)]) }),
+    ]);
+    let items = [
+        open_on("Dec 24 2026", "09:00", "12:00"),
+        open_on("Dec 24 2026", "13:00", "18:00"),
+        open_on("Dec 26 2026", "09:00", "12:00"),
+        open_on("Dec 26 2026", "14:00", "17:00"),
+        open_on("Dec 30 2026", "09:00", "10:00"),
+        open_on("Dec 31 2026", "09:00", "10:00"),
+        open_on("Dec 31 2026", "11:00", "12:00"),
+        open_on("Dec 31 2026", "13:00", "14:00"),
+    ];
+    let mut dos = dos([held]);
+    let (_, effects) = dos.decide(&[input(&event_with_times(items.clone()), 1)]);
+    let dates = &effects.services[0].dates;
+    let rewritten: Vec<_> = dates.rewritten.iter().map(|row| (row.held, row.date, row.periods.len())).collect();
+    let expected = [("2026-12-26", "2026-12-26", 1), ("2026-12-25", "2026-12-24", 1), ("2026-12-27", "2026-12-30", 1)];
+    assert_eq!(rewritten, expected.map(|(held, is, periods)| (date(held), date(is), periods)));
+    assert_eq!(dates.removed, [date("2026-12-24"), date("2026-12-28")]);
+    assert_eq!(dates.added.iter().map(|(date, _)| *date).collect::<Vec<_>>(), [date("2026-12-31")]);
+    assert_eq!(run(&mut dos, &event_with_times(items)).outcome, Outcome::Updated);
+    assert_eq!(dos.services[&1].specified.len(), 4);
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use chrono::{DateTime, NaiveDate, TimeZone, Utc};
 use dosi::domain::{
     batch::{
-        DosState, Effects, EventDecision, Input, Mail, Moment, ServiceWrite, decide, finish, postcodes_to_look_up,
+        DateWrites, DosState, Effects, EventDecision, Input, Mail, Moment, RewrittenDate, ServiceWrite, decide, finish,
+        postcodes_to_look_up,
     },
     commissioned_services::{Commissioned, z_code_of},
     history::{HistoryHead, prepended},
@@ -182,19 +183,46 @@ fn apply_write(service: &mut Service, write: ServiceWrite) {
             service.opening.insert(day, periods.into_iter().collect());
         }
     }
-    for date in write.dates_removed {
-        service.specified.remove(&date).expect("a date that is there");
-    }
-    for (date, periods) in write.dates_added {
-        let row = SpecifiedDate { rows: 1, closed: periods.is_empty(), periods: periods.into_iter().collect() };
-        assert_eq!(service.specified.insert(date, row), None, "the date's old rows go first");
-    }
+    write_dates(&mut service.specified, write.dates);
     for code in write.z_codes_added {
         assert!(service.z_codes.insert(code));
     }
     for code in write.z_codes_removed {
         assert!(service.z_codes.remove(&code));
     }
+}
+
+fn write_dates(rows: &mut BTreeMap<NaiveDate, SpecifiedDate>, dates: DateWrites) {
+    for date in dates.removed {
+        rows.remove(&date).expect("a date that is there");
+    }
+    // All of them by the dates they had: one may take another's.
+    let moved: Vec<_> =
+        dates.rewritten.into_iter().map(|rewritten| (rewritten.date, rewrite(rows, &rewritten))).collect();
+    let added = dates.added.into_iter().map(|(date, periods)| {
+        (date, SpecifiedDate { rows: 1, closed: periods.is_empty(), periods: periods.into_iter().collect() })
+    });
+    for (date, row) in moved.into_iter().chain(added) {
+        assert_eq!(rows.insert(date, row), None, "the date's old rows go first");
+    }
+}
+
+fn rewrite(rows: &mut BTreeMap<NaiveDate, SpecifiedDate>, rewritten: &RewrittenDate) -> SpecifiedDate {
+    let mut row = rows.remove(&rewritten.held).expect("a date that is there");
+    assert_eq!(row.rows, 1, "what several rows say is not rewritten as one");
+    for (was, _) in &rewritten.periods {
+        assert!(
+            was.map_or_else(|| std::mem::take(&mut row.closed), |was| row.periods.remove(&was)),
+            "a row that is there"
+        );
+    }
+    for (_, is) in &rewritten.periods {
+        match is {
+            Some(is) => assert!(row.periods.insert(*is), "no period twice"),
+            None => row.closed = true,
+        }
+    }
+    row
 }
 
 pub(crate) fn status_name(id: i32) -> &'static str {
