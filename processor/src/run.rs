@@ -21,7 +21,7 @@ use crate::{
         partitions::Partitions,
         settings as protocol, sharing,
     },
-    pipeline::{Shared, lane::stopped, lanes::Lanes, publishing::Publisher},
+    pipeline::{Shared, clearing, lane::stopped, lanes::Lanes, publishing::Publisher},
     protocol::position::GroupOffset,
     telemetry::{http, metrics::Metrics, readiness::Readiness},
 };
@@ -33,9 +33,14 @@ const ENDS_TIMEOUT: Duration = Duration::from_millis(600);
 /// And how long lanes may finish the batches in hand.
 const LANES_TIMEOUT: Duration = Duration::from_millis(2_700);
 /// And how long the publisher may send what is applied.
-const PUBLISH_TIMEOUT: Duration = Duration::from_millis(2_500);
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
+/// And how long the outbox may take to be cleared of it.
+const CLEAR_TIMEOUT: Duration = Duration::from_millis(500);
 /// And how long the consumer may take to leave the group.
 const GROUP_TIMEOUT: Duration = Duration::from_millis(2_500);
+
+/// How long the last line may take to be written.
+const LAST_LINE_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// How often the database is asked whether it still has the positions that were committed.
 const POSITIONS_LOOK: Duration = Duration::from_secs(10);
@@ -117,6 +122,8 @@ struct Work {
     lanes: Arc<Lanes>,
     publisher: JoinHandle<()>,
     stop_publisher: watch::Sender<bool>,
+    clearing: JoinHandle<()>,
+    stop_clearing: watch::Sender<bool>,
     consumer_ended: tokio::sync::oneshot::Receiver<()>,
 }
 
@@ -127,17 +134,26 @@ fn start(settings: &RunSettings, shared: &Arc<Shared>) -> Result<Work, Failure> 
         instance_id: settings.processing.instance_id.clone(),
         topic: shared.topics.change_events.clone(),
     };
-    let config = protocol::consumer_config(&base, &own.group_id, &own.instance_id);
+    let mut config = protocol::consumer_config(&base, &own.group_id, &own.instance_id);
+    let quiet = if settings.exit_at_end {
+        // Where a partition ends is told by statistics alone, and waited for.
+        config.set("statistics.interval.ms", "100");
+        Duration::ZERO
+    } else {
+        consumer::QUIET
+    };
     let lanes = Arc::new(Lanes::new(Arc::clone(shared), Handle::current()));
     shared.readiness.set("group", Some("no partition is assigned yet".to_owned()));
-    let (handle, consumer_ended) = consumer::start(&config, own, Arc::clone(&lanes) as Arc<dyn Partitions>)
+    let (handle, consumer_ended) = consumer::start(&config, own, quiet, Arc::clone(&lanes) as Arc<dyn Partitions>)
         .map_err(|error| Failure::Failed(anyhow::Error::new(error).context("failed to start the consumer")))?;
     // Nothing asks for it before partitions are assigned, and those come through the handle's own thread.
     let _ = shared.consumer.set(handle);
     let (stop_publisher, stop) = watch::channel(false);
     let publisher = tokio::spawn(Publisher::new(Arc::clone(shared), stop).run());
+    let (stop_clearing, stop) = watch::channel(false);
+    let clearing = tokio::spawn(clearing::run(Arc::clone(shared), stop));
     shared.readiness.clear("start");
-    Ok(Work { lanes, publisher, stop_publisher, consumer_ended })
+    Ok(Work { lanes, publisher, stop_publisher, clearing, stop_clearing, consumer_ended })
 }
 
 impl Work {
@@ -148,6 +164,10 @@ impl Work {
         self.stop_publisher.send_replace(true);
         if timeout(PUBLISH_TIMEOUT, self.publisher).await.is_err() {
             tracing::warn!("what is unpublished stays in the outbox");
+        }
+        self.stop_clearing.send_replace(true);
+        if timeout(CLEAR_TIMEOUT, self.clearing).await.is_err() {
+            tracing::debug!("left before the outbox was cleared");
         }
         shared.consumer().leave();
         if timeout(GROUP_TIMEOUT, self.consumer_ended).await.is_err() {
@@ -161,11 +181,15 @@ impl Work {
 fn leave_within(within: Duration, code: i32, line: Option<String>) {
     std::thread::spawn(move || {
         std::thread::sleep(within);
-        tracing::warn!("left before everything had ended");
-        if let Some(line) = line {
-            // Nothing can be done about a stderr that is gone.
-            let _ = writeln!(std::io::stderr(), "dosi: {line}");
-        }
+        // Beside: a stderr that nobody reads holds whoever writes to it.
+        std::thread::spawn(move || {
+            tracing::warn!("left before everything had ended");
+            if let Some(line) = line {
+                // Nothing can be done about a stderr that is gone.
+                let _ = writeln!(std::io::stderr(), "dosi: {line}");
+            }
+        });
+        std::thread::sleep(LAST_LINE_TIMEOUT);
         std::process::exit(code);
     });
 }

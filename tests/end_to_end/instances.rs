@@ -53,6 +53,16 @@ async fn one_of_two_goes(go: fn(Running)) {
     assert_as_control(control, &run).await;
 }
 
+/// One more than there are partitions waits for its turn; whoever rolls out a new version waits for it to be ready.
+#[tokio::test]
+async fn an_instance_without_partitions_is_ready() {
+    let world = World::new(&["FA001"], 1).await;
+    let mut first = world.run();
+    let mut second = world.dosi.clone().with("DOSI_INSTANCE_ID", "second").start(&["run"]).unwrap();
+    second.wait_until_ready().unwrap();
+    first.wait_until_ready().unwrap();
+}
+
 #[tokio::test]
 async fn killed_between_the_first_position_and_the_first_group_offset() {
     // A partition that has a position, and the group no offset for it.

@@ -7,7 +7,9 @@ use dosi_tests::chaos::proxy::{Passage, Weather};
 use dosi_tests::dos::{self, Dos};
 use dosi_tests::program::{Dosi, Running};
 use dosi_tests::stack::{Addresses, Durability, Kafka, Postgres, SUPERUSER, free_port, signal};
-use dosi_tests::topics::Record;
+use dosi_tests::topics::{self, Record};
+
+use rdkafka::admin::AdminOptions;
 
 use crate::bad_input::{any_json, register};
 use crate::bad_records::framed;
@@ -225,6 +227,24 @@ async fn a_registry_that_hangs_holds_up_no_other_partition() {
     world.wait_for_phone(CODES[1], "01131").await;
     assert!(since.elapsed() < Duration::from_secs(20), "it waited for {:?}", since.elapsed());
     assert_eq!(world.phone(CODES[0]).await, None);
+    assert_eq!(running.stop("TERM").unwrap().status.code(), Some(0));
+}
+
+/// Brokers answer, events are applied, and nothing can be published: that is told, and done once it can be.
+#[tokio::test]
+async fn an_audit_topic_that_is_gone_is_told_and_delays_the_audit_only() {
+    let world = World::new(&CODES[..1], 1).await;
+    let running = world.run();
+    let audit = [world.dosi.audit_topic()];
+    let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(10)));
+    world.admin().delete_topics(&audit, &options).await.unwrap();
+    world.produce(&[good(CODES[0], 1, "0113 1")]).await;
+    world.wait_for_phone(CODES[0], "01131").await;
+    wait_until_not_ready(&running, "kafka (publishing): ").await;
+
+    topics::create(&world.addresses, audit[0], 1, &[]).await.unwrap();
+    wait_until_ready(&running).await;
+    until("it is published", async || world.group_offset(0) == Some(1)).await;
     assert_eq!(running.stop("TERM").unwrap().status.code(), Some(0));
 }
 

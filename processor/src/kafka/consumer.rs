@@ -39,7 +39,7 @@ const POLL: Duration = Duration::from_millis(10);
 const IDLE_POLL: Duration = Duration::from_millis(50);
 const IDLE_AFTER: Duration = Duration::from_secs(1);
 /// An end of partition must stay quiet this long before the position moves past markers.
-const QUIET: Duration = Duration::from_secs(5);
+pub const QUIET: Duration = Duration::from_secs(5);
 /// A seek that does not answer is tried again.
 const SEEK_TIMEOUT: Duration = Duration::from_secs(1);
 /// A question that is asked only to wake a thread.
@@ -147,12 +147,13 @@ impl ConsumerHandle {
     }
 }
 
-/// Subscribes and starts the thread.
+/// Subscribes and starts the thread. An end that stays `quiet` for so long is told.
 ///
 /// The receiver tells when the thread has ended.
 pub fn start(
     config: &ClientConfig,
     own: Membership,
+    quiet: Duration,
     partitions: Arc<dyn Partitions>,
 ) -> KafkaResult<(ConsumerHandle, oneshot::Receiver<()>)> {
     let (ended, has_ended) = oneshot::channel();
@@ -172,6 +173,7 @@ pub fn start(
                 filled: HashSet::new(),
                 full: HashSet::new(),
                 telling: None,
+                quiet,
                 active_at: Instant::now(),
             }
             .run();
@@ -193,6 +195,7 @@ struct Loop {
     /// Paused until there is room.
     full: HashSet<i32>,
     telling: Option<Telling>,
+    quiet: Duration,
     /// When something was last there to be done.
     active_at: Instant,
 }
@@ -284,20 +287,16 @@ impl Loop {
     }
 
     fn end(&self, partition: i32) {
-        let begun = self.context().with_assigned(partition, |state| {
+        self.context().with_assigned(partition, |state| {
             state.active_at = Instant::now();
             state.at_end = true;
-            state.begun
         });
-        if begun == Some(true) {
-            self.context().partitions.end_reached(partition);
-        }
     }
 
     /// All that was fetched before the statistics were taken has been handed over.
     fn tell_ends(&mut self) {
         let Some(telling) = self.telling.take() else {
-            self.tell_quiet_ends(QUIET);
+            self.tell_quiet_ends(self.quiet);
             return;
         };
         let all_told = self.tell_quiet_ends(Duration::ZERO);

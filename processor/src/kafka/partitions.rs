@@ -17,7 +17,7 @@ pub enum Room {
 pub trait Partitions: Send + Sync + 'static {
     /// Where these partitions are to begin, as far as that can be told within 2 s.
     fn positions(&self, partitions: &[i32]) -> HashMap<i32, i64>;
-    /// The partitions are assigned and paused until [`super::consumer::ConsumerHandle::begin`].
+    /// The partitions, if any, are assigned and paused until [`super::consumer::ConsumerHandle::begin`].
     fn assigned(&self, partitions: &[i32]);
     /// The partitions are about to go: stop their work within 5 s.
     fn revoked(&self, partitions: &[i32]);
@@ -27,9 +27,7 @@ pub trait Partitions: Send + Sync + 'static {
     fn record(&self, record: InputRecord) -> Room;
     /// Whether a partition that was told to have little room or none has plenty again.
     fn has_room(&self, partition: i32) -> bool;
-    /// Everything that the partition held when the broker was last asked has been delivered.
-    fn end_reached(&self, partition: i32);
-    /// Nothing came for five seconds; everything below `offset` has been delivered.
+    /// Nothing came for a while ([`super::consumer::QUIET`]); everything below `offset` has been delivered.
     fn quiet_end(&self, partition: i32, offset: i64);
     /// The broker refused an offset as outside of a log, it does not say whose.
     fn offset_out_of_range(&self);

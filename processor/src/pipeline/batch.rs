@@ -21,6 +21,7 @@ use crate::{
         self, Fault,
         apply::ApplyContext,
         archive,
+        database::Lease,
         outbox::{self, Output},
         position,
     },
@@ -36,6 +37,9 @@ use crate::{
 
 /// A database that does not answer at all is noticed after this long; its own time-outs are shorter.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(35);
+
+/// SQLSTATE of a statement that was cancelled: by its own time-out, or with the try as a whole.
+const CANCELLED: &str = "57014";
 
 /// Most characters of an ODS code in a log line.
 const ODS_CODE_CHARS: usize = 40;
@@ -86,16 +90,20 @@ pub enum Attempt {
 }
 
 /// Tries the batch once. On an error nothing was written, or (when the answer to COMMIT was lost) everything was: the
-/// next compare-and-set tells.
-pub async fn attempt(shared: &Shared, partition: i32, batch: Batch<'_>) -> Result<Attempt, Fault> {
-    match timeout(ATTEMPT_TIMEOUT, run(shared, partition, batch)).await {
-        Ok(result) => result,
-        Err(_) => Err(Fault::no_answer()),
-    }
+/// next compare-and-set tells. `within`: how long a suspected event's try may take; waiting for a connection is no part of it, and
+/// not to get one is no event's fault.
+pub async fn attempt(
+    shared: &Shared,
+    partition: i32,
+    batch: Batch<'_>,
+    within: Option<Duration>,
+) -> Result<Attempt, Fault> {
+    let lease = shared.database.lease().await?;
+    let result = timeout(within.unwrap_or(ATTEMPT_TIMEOUT), run(shared, lease, partition, batch)).await;
+    result.unwrap_or_else(|_| Err(within.map_or_else(Fault::no_answer, |_| Fault::unclear(CANCELLED))))
 }
 
-async fn run(shared: &Shared, partition: i32, batch: Batch<'_>) -> Result<Attempt, Fault> {
-    let mut lease = shared.database.lease().await?;
+async fn run(shared: &Shared, mut lease: Lease, partition: i32, batch: Batch<'_>) -> Result<Attempt, Fault> {
     let transaction = lease.transaction().await?;
     if let Some(limit) = batch.statement_timeout {
         postgres::pool::limit_statements(&transaction, limit).await?;
@@ -112,8 +120,7 @@ async fn run(shared: &Shared, partition: i32, batch: Batch<'_>) -> Result<Attemp
         own.give_back();
         Ok(true)
     };
-    let moment = Moment { now: Utc::now(), today: shared.today() };
-    let Some(decided) = decide(shared, &transaction, batch, moment, moved).await? else {
+    let Some(decided) = decide(shared, &transaction, batch, moved).await? else {
         shared.metrics.fenced_batches.inc();
         transaction.rollback().await?;
         lease.give_back();
@@ -122,7 +129,7 @@ async fn run(shared: &Shared, partition: i32, batch: Batch<'_>) -> Result<Attemp
     if is(Mutant::SequenceWithoutLock) || is(Mutant::RowsWithoutLock) {
         tokio::time::sleep(MUTANT_GAP).await;
     }
-    let Some(span) = write(shared, &transaction, partition, batch, moment.now, &decided).await? else {
+    let Some(span) = write(shared, &transaction, partition, batch, &decided).await? else {
         transaction.rollback().await?;
         lease.give_back();
         return Ok(Attempt::TooLarge);
@@ -147,6 +154,8 @@ async fn run(shared: &Shared, partition: i32, batch: Batch<'_>) -> Result<Attemp
 /// A batch decided, nothing of it written yet.
 #[derive(Default)]
 struct DecidedBatch {
+    /// When.
+    now: DateTime<Utc>,
     decisions: Vec<EventDecision>,
     effects: Effects,
     heads: HashMap<i32, HistoryHead>,
@@ -157,12 +166,11 @@ async fn decide(
     shared: &Shared,
     transaction: &Transaction<'_>,
     batch: Batch<'_>,
-    moment: Moment,
     moved: impl Future<Output = Result<bool, Fault>>,
 ) -> Result<Option<DecidedBatch>, Fault> {
     if let Some(refusal) = batch.refused {
         let decisions = vec![batch::dead_lettered(refusal.letter.clone(), refusal.attempts)];
-        return Ok(moved.await?.then(|| DecidedBatch { decisions, ..DecidedBatch::default() }));
+        return Ok(moved.await?.then(|| DecidedBatch { now: Utc::now(), decisions, ..DecidedBatch::default() }));
     }
     let loading = Instant::now();
     let inputs: Vec<&Input> = batch.events.iter().map(|event| &event.decoded.input).collect();
@@ -170,6 +178,8 @@ async fn decide(
     let mut loaded = loading.elapsed();
 
     let deciding = Instant::now();
+    // Not before the rows are locked: another writer that was waited for was before this.
+    let moment = Moment { now: Utc::now(), today: shared.today() };
     let decided = batch::decide(&inputs, state, moment);
     shared.metrics.spent(Stage::Decide, deciding.elapsed());
 
@@ -179,7 +189,7 @@ async fn decide(
     loaded += loading.elapsed();
     shared.metrics.spent(Stage::Load, loaded);
     let (decisions, effects) = batch::finish(decided, &heads, pending);
-    Ok(Some(DecidedBatch { decisions, effects, heads }))
+    Ok(Some(DecidedBatch { now: moment.now, decisions, effects, heads }))
 }
 
 /// What DoS holds of the batch's organisations, locked in the order that every lane keeps; `None` unless the position has
@@ -222,10 +232,10 @@ async fn write(
     transaction: &Transaction<'_>,
     partition: i32,
     batch: Batch<'_>,
-    now: DateTime<Utc>,
     decided: &DecidedBatch,
 ) -> Result<Option<OutboxSpan<Arc<Output>>>, Fault> {
     let encoding = Instant::now();
+    let now = decided.now;
     let output = produce(shared, batch, now, &decided.decisions)?;
     let payload = outbox::encode(&output);
     shared.metrics.spent(Stage::Encode, encoding.elapsed());

@@ -110,6 +110,7 @@ impl Lane {
                 carried_out = self.carry_out(step, &mut protocol) => carried_out,
             };
             if let Err(fault) = carried_out {
+                self.shared.metrics.retried(Dependency::Database);
                 self.shared.down(Dependency::Database, &fault);
                 protocol.restart();
                 if self.pause(away.next_wait()).await.is_err() {
@@ -173,9 +174,13 @@ impl Lane {
             protocol.check_log();
         }
         let (topic, number) = (&self.shared.topics.change_events, self.partition.number);
-        let lease = self.shared.database.lease().await?;
-        let row = position::read(&*lease, topic, &[number]).await?.remove(&number);
-        lease.give_back();
+        let rows = self.shared.database.ask(async |lease| position::read(&**lease, topic, &[number]).await);
+        let row = rows.await?.remove(&number);
+        if self.partition.is_halted() && row.as_ref().is_some_and(|row| row.halted_reason.is_none()) {
+            // Repaired: whatever was told of the group's offset before this was read may be older than that.
+            self.shared.set_halted(&self.partition, None);
+            self.shared.serving.lock().protocol.doubt(self.partition.assignment);
+        }
         let applied = row.as_ref().map(|row| Applied { position: row.position, start: row.start });
         let halted = row.and_then(|PositionRow { position, halted_reason, .. }| {
             halted_reason.map(|line| Halted { position, line })
@@ -192,16 +197,15 @@ impl Lane {
             match delivery {
                 Delivery::Record(record) => self.partition.taken(&record),
                 Delivery::CheckLog => check_log = true,
-                Delivery::Begun(_) | Delivery::EndReached | Delivery::QuietEnd(_) | Delivery::CommitsLost => {}
+                Delivery::Begun(_) | Delivery::QuietEnd(_) | Delivery::CommitsLost => {}
             }
         }
         check_log
     }
 
     async fn insert_start(&self, at: i64) -> Result<(), Fault> {
-        let lease = self.shared.database.lease().await?;
-        position::insert_start(&*lease, &self.shared.topics.change_events, self.partition.number, at).await?;
-        lease.give_back();
+        let (topic, number) = (&self.shared.topics.change_events, self.partition.number);
+        self.shared.database.ask(async |lease| position::insert_start(&**lease, topic, number, at).await).await?;
         Ok(())
     }
 
@@ -233,10 +237,9 @@ impl Lane {
     }
 
     async fn restart_publishing(&self, position: i64) -> Result<(), Fault> {
-        let lease = self.shared.database.lease().await?;
-        let unpublished =
-            outbox::unpublished(&*lease, &self.shared.topics.change_events, &[self.partition.number]).await?;
-        lease.give_back();
+        let (topic, number) = (&self.shared.topics.change_events, self.partition.number);
+        let unpublished = self.shared.database.ask(async |lease| outbox::unpublished(&**lease, topic, &[number]).await);
+        let unpublished = unpublished.await?;
         let ours = unpublished.first();
         let backlog = ours.map_or_else(Backlog::default, |row| Backlog {
             batches: usize_of(row.batches),
@@ -255,11 +258,11 @@ impl Lane {
         self.shared.set_halted(&self.partition, Some(line));
         self.shared.consumer().hold(self.partition.number);
         self.restart_publishing(position).await?;
+        self.partition.set_position(position);
         // A repair sets the group's offset, too: what is known of it is stale.
         self.shared.serving.lock().protocol.doubt(self.partition.assignment);
         self.shared.publish_now.notify_one();
         sleep(REPAIR_LOOK).await;
-        self.shared.serving.lock().protocol.doubt(self.partition.assignment);
         Ok(())
     }
 
@@ -271,7 +274,7 @@ impl Lane {
                 Some(Delivery::CheckLog) => protocol.check_log(),
                 // Of a former life of this lane.
                 Some(Delivery::Record(record)) => self.partition.taken(&record),
-                Some(Delivery::EndReached | Delivery::QuietEnd(_) | Delivery::CommitsLost) => {}
+                Some(Delivery::QuietEnd(_) | Delivery::CommitsLost) => {}
                 None => return,
             }
         }
@@ -324,7 +327,6 @@ impl Lane {
                         hand.end = None;
                     }
                 }
-                Delivery::EndReached => hand.end = hand.end.max(self.shared.end_at_start(self.partition.number)),
                 Delivery::QuietEnd(offset) => hand.end = hand.end.max(Some(offset)),
                 Delivery::Begun(_) => {}
                 Delivery::CommitsLost => return Err(Turn::Restart),

@@ -151,10 +151,6 @@ impl Partitions for Lanes {
         self.partition(partition).is_none_or(|partition| partition.has_room())
     }
 
-    fn end_reached(&self, partition: i32) {
-        self.deliver(partition, Delivery::EndReached);
-    }
-
     fn quiet_end(&self, partition: i32, offset: i64) {
         self.deliver(partition, Delivery::QuietEnd(offset));
     }
@@ -167,7 +163,7 @@ impl Partitions for Lanes {
     }
 
     fn lag(&self, partition: i32, end: i64) {
-        if let Some(lane) = self.partition(partition) {
+        if let Some(lane) = self.partition(partition).filter(|lane| lane.position() >= 0) {
             let behind = end.saturating_sub(lane.position()).max(0);
             self.shared.metrics.consumer_lag.with_label_values(&[&partition.to_string()]).set(behind);
         }

@@ -5,11 +5,13 @@
 //! - [`batch`]: decode → load → decide → write → commit, one transaction
 //! - [`retry`]: what follows an error of that transaction
 //! - [`publishing`]: outbox → Kafka transaction → group's offset
+//! - [`clearing`]: what is published goes from the outbox
 //! - [`rights`]: what Kafka no longer lets this instance do
 //! - [`serving`], [`partition`]: what these share
 
 pub mod backoff;
 pub mod batch;
+pub mod clearing;
 pub mod lane;
 pub mod lanes;
 #[cfg(feature = "fault-injection")]
@@ -119,11 +121,6 @@ impl Shared {
         self.today.unwrap_or_else(|| today_in_london(Utc::now()))
     }
 
-    /// The end that the partition had at start, with `--exit-at-end`.
-    pub fn end_at_start(&self, partition: i32) -> Option<i64> {
-        self.ends.get(&partition).copied()
-    }
-
     pub fn consumer(&self) -> &ConsumerHandle {
         self.consumer.get().expect("lanes and publisher start after the consumer")
     }
@@ -156,7 +153,9 @@ impl Shared {
         self.metrics.outbox_batches.set(i64::try_from(batches).unwrap_or(i64::MAX));
         let halted = partitions.iter().filter(|partition| partition.is_halted()).count();
         self.metrics.halted_partitions.set(i64::try_from(halted).unwrap_or(i64::MAX));
-        self.metrics.oldest_unprocessed_age.set(oldest.map_or(0, |oldest| (now_ms - oldest).max(0) / 1_000));
+        self.metrics
+            .oldest_unprocessed_age
+            .set(oldest.map_or(0, |oldest| now_ms.saturating_sub(oldest).max(0) / 1_000));
         self.database.measure(&self.metrics);
     }
 
@@ -218,10 +217,15 @@ impl Shared {
     pub async fn halt(&self, partition: &Partition, reason: &HaltReason) -> Result<(), Fault> {
         let topic = &self.topics.change_events;
         let line = reason.line(topic, partition.number);
-        let lease = self.database.lease().await?;
         let standing = (reason.position(), reason.has_position());
-        let is_halted = postgres::position::halt(&*lease, topic, partition.number, standing, &line).await?;
-        lease.give_back();
+        let halted = self
+            .database
+            .ask(async |lease| postgres::position::halt(&**lease, topic, partition.number, standing, &line).await);
+        let is_halted = halted.await?;
+        if self.serving.get(partition.number).is_none_or(|now| now.assignment != partition.assignment) {
+            // Revoked meanwhile: its next owner tells.
+            return Ok(());
+        }
         if is_halted {
             tracing::error!(partition = partition.number, "{line}");
             self.set_halted(partition, Some(line));
@@ -257,10 +261,8 @@ impl Shared {
 
     /// The rows of these partitions; one without a row is absent.
     pub async fn read_positions(&self, partitions: &[i32]) -> Result<HashMap<i32, PositionRow>, Fault> {
-        let lease = self.database.lease().await?;
-        let rows = postgres::position::read(&*lease, &self.topics.change_events, partitions).await?;
-        lease.give_back();
-        Ok(rows)
+        let topic = &self.topics.change_events;
+        self.database.ask(async |lease| postgres::position::read(&**lease, topic, partitions).await).await
     }
 
     /// The group's committed offset; `None` when the broker does not tell.

@@ -35,8 +35,6 @@ pub enum Delivery {
     /// What follows starts at the offset that the lane asked for when it began this life.
     Begun(u64),
     Record(InputRecord),
-    /// All that the log held when the broker was last asked came before this.
-    EndReached,
     /// Nothing came for a while; everything below the offset came before this.
     QuietEnd(i64),
     /// The broker refused some offset: hold the position against the log's ends.
@@ -55,7 +53,7 @@ pub struct Partition {
     queued_bytes: AtomicUsize,
     /// Timestamp of the oldest record handed to the lane and not yet applied; `i64::MAX` for none.
     oldest_ms: AtomicI64,
-    /// Offset after the last record that was applied, for the lag.
+    /// Offset after the last record that was applied, for the lag; below 0 until it is known.
     position: AtomicI64,
     halted: AtomicBool,
     changed: Notify,
@@ -73,7 +71,7 @@ impl Partition {
             queued_events: AtomicUsize::new(0),
             queued_bytes: AtomicUsize::new(0),
             oldest_ms: AtomicI64::new(i64::MAX),
-            position: AtomicI64::new(0),
+            position: AtomicI64::new(-1),
             halted: AtomicBool::new(false),
             changed: Notify::new(),
         };

@@ -1,7 +1,7 @@
 //! The publisher: what is applied and not yet published goes out in Kafka transactions that carry the group's offsets.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -45,13 +45,17 @@ const ROUND_INTERVAL: Duration = Duration::from_millis(20);
 /// Most outbox rows read at once, and most of their bytes.
 const ROWS_MAX: i64 = 200;
 const ROWS_BYTES_MAX: i64 = 2 << 20;
-/// How often the outbox is cleared of what is published.
-const CLEAR_INTERVAL: Duration = Duration::from_millis(500);
 /// Blocking calls of librdkafka may outlast their time-outs by this much before they are given up.
 const WATCHDOG: Duration = Duration::from_secs(5);
 /// Producers left behind with a thread that hangs, in ten minutes, before the process gives up.
 const OVERDUE_MAX: usize = 3;
 const OVERDUE_WINDOW: Duration = Duration::from_secs(600);
+
+/// What `/readyz` calls the publisher's own troubles.
+const READING: &str = "database (publishing)";
+const PUBLISHING: &str = "kafka (publishing)";
+/// Transactions may fail one after the other before it is said: one does at every rebalance.
+const FAILURES_UNTOLD: u32 = 1;
 
 /// How the publisher's loop goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,22 +77,21 @@ pub struct Publisher {
     stop: watch::Receiver<bool>,
     producer: Option<Arc<TransactionalProducer>>,
     overdue: VecDeque<Instant>,
-    /// Offsets known to be committed, up to which outbox rows may go.
-    clearable: BTreeMap<i32, i64>,
-    cleared_at: Instant,
     /// When the present round began.
     began: Instant,
     /// When the round of the last transaction began.
     transaction_began: Instant,
     pace: Pace,
     backoff: Backoff,
+    /// Transactions that have failed since the last one that did not.
+    failures: u32,
     answers: mpsc::UnboundedSender<GroupAnswer>,
     answered: mpsc::UnboundedReceiver<GroupAnswer>,
 }
 
 impl std::fmt::Debug for Publisher {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Publisher").field("clearable", &self.clearable).finish_non_exhaustive()
+        formatter.debug_struct("Publisher").field("pace", &self.pace).finish_non_exhaustive()
     }
 }
 
@@ -100,12 +103,11 @@ impl Publisher {
             stop,
             producer: None,
             overdue: VecDeque::new(),
-            clearable: BTreeMap::new(),
-            cleared_at: Instant::now(),
             began: Instant::now(),
             transaction_began: Instant::now(),
             pace: Pace::default(),
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(2)),
+            failures: 0,
             answers,
             answered,
         }
@@ -134,11 +136,11 @@ impl Publisher {
                 () = stopped(&mut self.stop), if !stopping => stopping = true,
             }
         }
-        self.clear_outbox(true).await;
+        self.drop_producer();
     }
 
     fn has_work(&self) -> bool {
-        !self.clearable.is_empty() || self.shared.serving.lock().protocol.has_work()
+        self.shared.serving.lock().protocol.has_work()
     }
 
     /// One look at all partitions; whether something was published.
@@ -153,7 +155,6 @@ impl Publisher {
                 None => Then::Wait,
             };
         }
-        self.clear_outbox(false).await;
         if self.producer.is_some() && !self.has_work() {
             // Nothing that could still be refused.
             rights::may_publish(&self.shared);
@@ -184,8 +185,19 @@ impl Publisher {
         Then::On
     }
 
+    /// Said under a name of its own, so that what lanes do well meanwhile does not hide it.
     fn database_down(&self, fault: &Fault) {
-        self.shared.down(Dependency::Database, fault);
+        self.shared.metrics.retried(Dependency::Database);
+        if self.shared.readiness.set(READING, Some(fault.to_string())) {
+            tracing::warn!("publishing waits for the database: {fault}");
+        }
+    }
+
+    /// The same of Kafka, which the consumer may reach all the while.
+    fn kafka_fails(&self, why: &KafkaError) {
+        if self.shared.readiness.set(PUBLISHING, Some(why.to_string())) {
+            tracing::warn!("nothing can be published: {why}");
+        }
     }
 
     /// Each partition by itself and beside the publishing: a transaction that a dead predecessor left open holds back the
@@ -246,13 +258,16 @@ impl Publisher {
 
     async fn read_outbox(&self, assignment: Assignment, from: i64) -> Result<OutboxRead<Arc<Output>>, Fault> {
         let (topic, partition) = (&self.shared.topics.change_events, assignment.partition);
-        let lease = self.shared.database.lease().await?;
-        // The position first: a row that it has passed is there when it is looked for afterwards.
-        fail_point!("outbox-read-before");
-        let row = position::read(&*lease, topic, &[partition]).await?.remove(&partition);
-        let rows = outbox::read_covering(&*lease, topic, partition, from, ROWS_MAX, ROWS_BYTES_MAX).await?;
-        lease.give_back();
+        let read = self.shared.database.ask(async |lease| {
+            // The position first: a row that it has passed is there when it is looked for afterwards.
+            fail_point!("outbox-read-before");
+            let row = position::read(&**lease, topic, &[partition]).await?.remove(&partition);
+            let rows = outbox::read_covering(&**lease, topic, partition, from, ROWS_MAX, ROWS_BYTES_MAX).await?;
+            Ok((row, rows))
+        });
+        let (row, rows) = read.await?;
         fail_point!("outbox-read-after");
+        self.shared.readiness.clear(READING);
         // Lanes may have nothing to apply that would say so.
         self.shared.up(Dependency::Database);
         let rows = rows.into_iter().map(|row| OutboxSpan {
@@ -312,6 +327,8 @@ impl Publisher {
 
     fn committed(&mut self, transaction: u64) {
         self.backoff.reset();
+        self.failures = 0;
+        self.shared.readiness.clear(PUBLISHING);
         self.shared.up(Dependency::Kafka);
         rights::may_publish(&self.shared);
         let Some(transaction) = self.shared.serving.end(transaction, Ended::Committed) else { return };
@@ -331,6 +348,10 @@ impl Publisher {
     async fn failed(&mut self, error: PublishError, transaction: u64) {
         self.shared.metrics.retried(Dependency::Kafka);
         rights::may_not_publish(&self.shared, error.cause());
+        self.failures += 1;
+        if self.failures > FAILURES_UNTOLD {
+            self.kafka_fails(error.cause());
+        }
         let is_fenced = matches!(error, PublishError::Fenced(_));
         let ended = match error {
             PublishError::Aborted(KafkaError::Canceled) => {
@@ -369,10 +390,14 @@ impl Publisher {
         match opened {
             Ok(Ok(Ok(producer))) => {
                 tracing::debug!("Kafka producer opened");
+                if self.failures <= FAILURES_UNTOLD {
+                    self.shared.readiness.clear(PUBLISHING);
+                }
                 self.producer = Some(Arc::new(producer));
             }
             Ok(Ok(Err(error))) => {
-                self.shared.down(Dependency::Kafka, &error);
+                self.shared.metrics.retried(Dependency::Kafka);
+                self.kafka_fails(&error);
                 rights::may_not_publish(&self.shared, &error);
                 sleep(self.backoff.next_wait()).await;
             }
@@ -400,31 +425,6 @@ impl Publisher {
         if self.overdue.len() >= OVERDUE_MAX {
             self.shared.fatal("three Kafka producers hung within ten minutes".to_owned());
         }
-    }
-
-    async fn clear_outbox(&mut self, now: bool) {
-        self.clearable.extend(self.shared.serving.lock().protocol.take_clearable());
-        if self.clearable.is_empty() || (!now && self.cleared_at.elapsed() < CLEAR_INTERVAL) {
-            return;
-        }
-        let published: Vec<(i32, i64)> = std::mem::take(&mut self.clearable).into_iter().collect();
-        self.cleared_at = Instant::now();
-        match timeout(Duration::from_secs(5), self.delete_published(&published)).await {
-            Ok(Ok(())) => return,
-            Ok(Err(fault)) => tracing::debug!(%fault, "outbox not cleared"),
-            Err(_) => tracing::debug!("outbox not cleared in time"),
-        }
-        // Each deletion reaches down to the first row.
-        self.clearable.extend(published);
-    }
-
-    async fn delete_published(&self, published: &[(i32, i64)]) -> Result<(), Fault> {
-        let lease = self.shared.database.lease().await?;
-        fail_point!("outbox-delete-before");
-        outbox::delete_up_to(&*lease, &self.shared.topics.change_events, published).await?;
-        fail_point!("outbox-delete-after");
-        lease.give_back();
-        Ok(())
     }
 }
 

@@ -31,9 +31,6 @@ const TRY_STATEMENT_TIMEOUT: Duration = Duration::from_millis(800);
 const TRY_TIMEOUT: Duration = Duration::from_millis(950);
 /// From one such try to the next.
 const TRY_SPACING: Duration = Duration::from_millis(200);
-/// SQLSTATE of a statement that was cancelled: by its own time-out, or with the try as a whole.
-const CANCELLED: &str = "57014";
-
 /// How the application of a batch ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Done {
@@ -157,17 +154,16 @@ impl Applier {
             Batch { from: one.from, to: one.to, events, refused: None, is_published, statement_timeout: None };
         let number = self.partition.number;
         let tried = match &one.how {
-            How::Together => attempt(&self.shared, number, batch).await,
+            How::Together => attempt(&self.shared, number, batch, None).await,
             How::Alone => {
                 batch.statement_timeout = Some(TRY_STATEMENT_TIMEOUT);
-                let tried = timeout(TRY_TIMEOUT, attempt(&self.shared, number, batch)).await;
-                tried.unwrap_or_else(|_| Err(Fault::unclear(CANCELLED)))
+                attempt(&self.shared, number, batch, Some(TRY_TIMEOUT)).await
             }
             How::Refused { failure, attempts } => {
                 let letter = DeadLetter { reason: failure.reason(), detail: failure.detail() };
                 let refusal = Refusal { letter, attempts: *attempts };
                 batch.refused = Some(&refusal);
-                attempt(&self.shared, number, batch).await
+                attempt(&self.shared, number, batch, None).await
             }
         };
         match tried {
@@ -191,7 +187,9 @@ impl Applier {
 
     /// Says where an operator looks what is waited for, and waits.
     async fn wait(&mut self, wait: &Wait<Fault>, waits: &mut Waits) -> Result<(), Done> {
-        self.shared.metrics.retried(Dependency::Database);
+        if !matches!(wait, Wait::Spacing) {
+            self.shared.metrics.retried(Dependency::Database);
+        }
         let pause = match wait {
             Wait::Failure(fault) if fault.is_contention() => {
                 tracing::debug!(partition = self.partition.number, %fault, "contention");

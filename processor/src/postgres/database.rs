@@ -6,11 +6,14 @@ use std::{
 };
 
 use deadpool_postgres::{Client, Pool};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
-use super::{Result, pool};
+use super::{Fault, Result, pool};
 use crate::{config::DatabaseSettings, error::Failure, telemetry::metrics::Metrics};
 
+/// A question to the database waits this long, for its connection too; batches have a time-out of their own. The server's own are
+/// shorter, but what stands in between may keep a connection open whose other end is gone.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two attempts of a command to reach the database.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
@@ -42,6 +45,17 @@ impl Database {
     /// Lends a connection.
     pub async fn lease(&self) -> Result<Lease> {
         Ok(Lease(Some(self.pool.get().await?)))
+    }
+
+    /// Does something short on a connection, which is given back if that ends well.
+    pub async fn ask<T>(&self, question: impl AsyncFnOnce(&mut Lease) -> Result<T>) -> Result<T> {
+        let asked = async {
+            let mut lease = self.lease().await?;
+            let answer = question(&mut lease).await?;
+            lease.give_back();
+            Ok(answer)
+        };
+        timeout(ANSWER_TIMEOUT, asked).await.unwrap_or_else(|_| Err(Fault::no_answer()))
     }
 
     /// Lends a connection to a command, which asks again while the database cannot be reached.

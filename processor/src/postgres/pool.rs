@@ -5,6 +5,7 @@ use std::time::Duration;
 use deadpool_postgres::{
     Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts, Transaction,
 };
+use tokio::time::timeout;
 use tokio_postgres::{Config, config};
 
 use super::{Result, tls};
@@ -132,7 +133,11 @@ fn session_hook(setup: String) -> Hook {
     let setup: std::sync::Arc<str> = setup.into();
     Hook::async_fn(move |client, _| {
         let setup = std::sync::Arc::clone(&setup);
-        Box::pin(async move { client.batch_execute(&setup).await.map_err(HookError::Backend) })
+        Box::pin(async move {
+            // Not within the pool's own time-out for making a connection.
+            let set = timeout(CONNECT_TIMEOUT, client.batch_execute(&setup)).await;
+            set.map_err(|_| HookError::message("no answer to a session's settings"))?.map_err(HookError::Backend)
+        })
     })
 }
 

@@ -443,10 +443,10 @@ impl<R: Clone> Publisher<R> {
         std::mem::take(&mut self.clearable).into_iter().collect()
     }
 
-    /// Something waits to be published, asked for or cleared.
+    /// Something waits to be published or asked for.
     pub fn has_work(&self) -> bool {
         let waits = |served: &Served<R>| served.unpublished.has_unpublished() || served.start_to_commit.is_some();
-        self.producer == Producer::Missing || !self.clearable.is_empty() || self.served.values().any(waits)
+        self.producer == Producer::Missing || self.served.values().any(waits)
     }
 
     /// Bytes of outbox rows that memory holds.

@@ -215,10 +215,9 @@ fn drop_beside(client: impl Send + 'static) {
 }
 
 async fn check(database: &Database, settings: &RunSettings) -> Result<(), SetupFault> {
-    let lease = database.lease().await?;
-    setup::check(&*lease, settings.database.schema.as_str()).await?;
-    lease.give_back();
-    Ok(())
+    let schema = settings.database.schema.as_str();
+    // What is missing is an answer, too.
+    database.ask(async |lease| Ok(setup::check(&**lease, schema).await)).await?
 }
 
 /// Why the brokers could not be looked at.

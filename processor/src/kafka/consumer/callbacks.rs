@@ -107,7 +107,9 @@ impl Context {
 
     fn assign(&self, consumer: &BaseConsumer<Self>, partitions: &[i32]) -> KafkaResult<()> {
         if partitions.is_empty() {
-            return assign(consumer, &self.list([]));
+            assign(consumer, &self.list([]))?;
+            self.partitions.assigned(&[]);
+            return Ok(());
         }
         let mut list = self.list(partitions.iter().copied());
         let positions = self.partitions.positions(partitions);
