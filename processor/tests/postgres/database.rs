@@ -47,9 +47,14 @@ pub(crate) async fn services(tx: &Transaction<'_>, codes: &[OdsCode]) -> Result<
 impl Database {
     /// A database with the DoS tables, not yet migrated.
     pub(crate) async fn bare() -> Option<Self> {
+        Self::bare_with("").await
+    }
+
+    /// The same with options of CREATE DATABASE.
+    pub(crate) async fn bare_with(options: &str) -> Option<Self> {
         let server = server()?;
         let name = format!("dosi_{}", uuid::Uuid::now_v7().simple());
-        run(&server, &format!("CREATE DATABASE {name}")).await;
+        run(&server, &format!("CREATE DATABASE {name} {options}")).await;
         let pool = pool(&server, &name, None);
         let database = Self { server, name, pool };
         let tables = Path::new(env!("CARGO_MANIFEST_DIR")).join("../schemas/dos.sql");

@@ -25,6 +25,24 @@ async fn what_is_missing_is_told_in_one_line() {
 }
 
 #[tokio::test]
+async fn a_database_that_cannot_hold_every_event_is_refused() {
+    let latin1 = "TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'";
+    let Some(database) = Database::bare_with(latin1).await else { return };
+    let mut client = database.client().await;
+    migrations::migrate(&mut client).await.unwrap();
+    let refused = check(&client, "pathwaysdos").await.unwrap_err();
+    assert_eq!(refused, SetupFault::Encoding { found: "LATIN1".to_owned() });
+    assert!(refused.to_string().starts_with("DOSI_DATABASE_URL: "), "{refused}");
+    // What it would come to.
+    let stored = client
+        .execute("INSERT INTO users (username, firstname, lastname, createdtime) VALUES ('u', $1, '', now())", &[&"ł"]);
+    let fault = Fault::from(stored.await.unwrap_err());
+    assert!(matches!(&fault, Fault::Content { sqlstate, .. } if sqlstate == "22P05"), "{fault}");
+    drop(client);
+    database.drop().await;
+}
+
+#[tokio::test]
 async fn a_schema_of_the_first_version_is_brought_up_to_date() {
     let Some(database) = Database::new().await else { return };
     let first = "DROP INDEX dos_integration.change_event_archive_ods_code;
