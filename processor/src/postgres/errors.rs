@@ -85,7 +85,7 @@ impl Fault {
     }
 
     /// The server does not answer at all.
-    pub(crate) fn no_answer() -> Self {
+    pub fn no_answer() -> Self {
         Self::lost("no answer in time")
     }
 
