@@ -60,12 +60,12 @@ chaos-mutants: install ## see that those faults find deliberate defects of the p
 SCHEDULES ?= 1000000
 
 .PHONY: simulate
-simulate: ## try the exactly-once protocol in many schedules (SCHEDULES=1000000 SEED=1)
+simulate: install ## try the exactly-once protocol in many schedules (SCHEDULES=1000000 SEED=1)
 	DOSI_SIMULATION_SCHEDULES=$(SCHEDULES) DOSI_SIMULATION_SEED=$(SEED) \
 		$(CARGO) test --locked --release --package dosi --test simulation -- --nocapture
 
 .PHONY: mutants
-mutants: ## see that the simulation finds deliberate defects of the protocol
+mutants: install ## see that the simulation finds deliberate defects of the protocol
 	$(CARGO) test --locked --package dosi --features fault-injection --test simulation every_defect -- --nocapture
 
 INPUTS ?= 10000000
@@ -111,7 +111,9 @@ bench-floor: bench-build ## what PostgreSQL alone needs to store what England's 
 bench-england: bench-build ## all change events of England, floor and whole program in turn (RUNS=3)
 	$(BENCH) england --runs $(RUNS)
 
-RATES ?= $(or $(RATE),5,50,400,800)
+# Not within $(or): a comma would end its argument.
+ALL_RATES = 5,50,400,800
+RATES ?= $(or $(RATE),$(ALL_RATES))
 SECONDS ?= 60
 INSTANCES ?= 1
 
@@ -150,7 +152,7 @@ bench-profile: bench-build ## flame graphs of dosi (DOSI_TEST_BINARY=another bui
 	$(BENCH_TOOLS); $(BENCH) profile --suffix='$(SUFFIX)'
 
 .PHONY: bench-micro
-bench-micro: ## parse, decide and encode, a typical and the largest event of England
+bench-micro: install ## parse, decide and encode, a typical and the largest event of England
 	$(CARGO) bench --locked --package dosi-benches --bench core
 
 .PHONY: build

@@ -21,7 +21,7 @@ use crate::statements::first_and_last_commit;
 /// Where `deploy/local/install --bench` put the connector.
 const PLUGINS: &str = "DOSI_BENCH_CONNECT_PLUGINS";
 const TABLE: &str = "public.sink_rows";
-/// As many as dosi has batches at a time.
+/// One for each core of the machine that the figures come from; dosi has three batches at a time.
 const TASKS: u32 = 2;
 const BATCH: u32 = 2_000;
 const LOOK_EVERY: Duration = Duration::from_secs(2);

@@ -16,7 +16,7 @@ pub use self::{
     properties::KafkaProperties,
     values::{Certificates, RegistryUrl, Secret, SqlIdentifier},
 };
-use crate::error::Failure;
+use crate::{error::Failure, kafka::settings::canonical};
 
 /// How to reach Kafka.
 #[derive(Args, Clone, Debug)]
@@ -324,7 +324,7 @@ pub fn kafka_base_config(settings: &KafkaSettings) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", &settings.bootstrap_servers).set("client.id", "dosi");
     for (name, value) in settings.config.iter().flat_map(KafkaProperties::iter) {
-        config.set(name, value);
+        config.set(canonical(name), value);
     }
     config
 }

@@ -11,9 +11,14 @@ use dosi::{
     error::Failure,
     kafka::records,
     output, position,
-    postgres::{database::Database, migrations},
+    postgres::{
+        Fault,
+        database::Database,
+        migrations::{self, Migrated},
+    },
     run, telemetry,
 };
+use tokio::time::{Instant, timeout_at};
 
 /// A quarter of the processor time went into the C library's allocator.
 #[global_allocator]
@@ -80,16 +85,19 @@ fn carry_out(command: Command) -> Result<(), Failure> {
 
 /// A command that cannot reach what it needs gives up after this long.
 const GIVE_UP: Duration = Duration::from_secs(30);
+/// What is asked again and again gives up a little earlier, so that what is told is why.
+const ASK_UNTIL: Duration = Duration::from_millis(29_500);
 
+/// Until the work begins; making a large index may take longer.
 async fn migrate(settings: MigrateSettings) -> Result<(), Failure> {
+    let deadline = Instant::now() + GIVE_UP;
     let database = Database::new(&settings.database)?;
-    let mut lease = database.lease_within(GIVE_UP).await?;
-    let applied = migrations::migrate(&mut lease).await?;
+    // One attempt may take longer than what is left.
+    let lease = timeout_at(deadline, database.lease_within(ASK_UNTIL)).await;
+    let mut lease = lease.unwrap_or_else(|_| Err(Fault::no_answer()))?;
+    let Migrated { version, applied } = migrations::migrate(&mut lease, deadline).await?;
     lease.give_back();
-    output::print(&format!(
-        "schema dos_integration is at version {} ({applied} migrations applied)",
-        migrations::VERSION
-    ))
+    output::print(&format!("schema dos_integration is at version {version} ({applied} migrations applied)"))
 }
 
 fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {

@@ -20,6 +20,7 @@ use crate::{
     config::kafka_base_config,
     error::{Failure, Refused},
     kafka::{
+        admin::refused_settings,
         group,
         publisher::{self, Content, OutputTopics},
         refusals::{Asker, Refusals, refused},
@@ -117,7 +118,7 @@ async fn set(settings: &PositionSetSettings, deadline: Instant) -> Result<(), Fa
     if !(low..=high).contains(&settings.offset) {
         return Err(Failure::Usage(format!("--offset {}: the log holds {low} to {high}", settings.offset)));
     }
-    let schema_id = audit_schema_id(parts, deadline).await.context("failed to get the audit schema")?;
+    let schema_id = audit_schema_id(parts, deadline).await?;
     let encoder = AuditEncoder::new(schema_id, &parts.deployment.environment, &parts.topics.dead_letter);
     let database = Database::new(&parts.database)?;
     let mut client = database.lease_within(GIVE_UP).await?;
@@ -149,12 +150,12 @@ async fn set(settings: &PositionSetSettings, deadline: Instant) -> Result<(), Fa
     ))
 }
 
-async fn audit_schema_id(parts: &PositionParts, deadline: Instant) -> anyhow::Result<u32> {
-    let registry = Registry::connect(&parts.registry).map_err(|failure| anyhow!("{failure}"))?;
+async fn audit_schema_id(parts: &PositionParts, deadline: Instant) -> Result<u32, Failure> {
+    let registry = Registry::connect(&parts.registry)?;
     loop {
         match registry.audit_schema_id(&parts.topics.audit).await {
             Err(RegistryError::Unreachable(_)) if Instant::now() + PAUSE < deadline => sleep(PAUSE).await,
-            told => return Ok(told?),
+            told => return Ok(told.context("failed to get the audit schema")?),
         }
     }
 }
@@ -257,10 +258,10 @@ async fn commit(settings: &PositionSetSettings, encoder: &AuditEncoder, detail: 
 }
 
 /// A consumer of the group that never joins it.
-fn group_consumer(parts: &PositionParts) -> anyhow::Result<Asker> {
+fn group_consumer(parts: &PositionParts) -> Result<Asker, Failure> {
     let base = kafka_base_config(&parts.kafka);
     let config = asker_config(&base, &parts.deployment.group_id, "read_committed");
-    config.create_with_context(Refusals::default()).context("failed to make a Kafka client")
+    config.create_with_context(Refusals::default()).map_err(|error| refused_settings(&error))
 }
 
 /// Group offsets and log ends of all partitions, or of one.

@@ -15,13 +15,18 @@ use anyhow::{Context as _, anyhow};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rdkafka::ClientConfig;
 
-use self::{line::Event, sender::Sender, source::Source};
+use self::{
+    line::Event,
+    sender::{Delivered, Sender},
+    source::Source,
+};
 use crate::{
     cli::PublishSettings,
     config::kafka_base_config,
     error::Failure,
     kafka::{
         admin::{Admin, PATIENCE},
+        settings::message_max_bytes,
         topics::max_message_bytes,
     },
     output,
@@ -36,6 +41,8 @@ pub struct Summary {
     pub refused: u64,
     /// Not acknowledged: the broker refused them or did not answer.
     pub undelivered: u64,
+    /// The first line that nothing was heard of, when the rest of the file was given up for it.
+    pub gave_up_at: Option<usize>,
     pub elapsed: Duration,
 }
 
@@ -67,6 +74,9 @@ pub async fn run(settings: PublishSettings) -> Result<(), Failure> {
     let summary = summary.await.context("failed to send")??;
     output::print(&summary.to_string())?;
     match summary {
+        Summary { gave_up_at: Some(line), .. } => {
+            Err(Failure::Failed(anyhow!("gave up: line {line} is the first that was not sent")))
+        }
         Summary { refused: 0, undelivered: 0, .. } => Ok(()),
         _ => Err(Failure::Failed(anyhow!("not all lines were sent"))),
     }
@@ -88,7 +98,7 @@ async fn producer_config(settings: &PublishSettings) -> Result<ClientConfig, Fai
         .set("enable.idempotence", "true")
         .set("acks", "all")
         .set("message.timeout.ms", PATIENCE.as_millis().to_string())
-        .set("message.max.bytes", bytes_max.to_string())
+        .set("message.max.bytes", message_max_bytes(bytes_max))
         .set("queue.buffering.max.messages", "10000")
         .set("queue.buffering.max.kbytes", "65536")
         .set("linger.ms", "5");
@@ -113,13 +123,13 @@ fn publish(mut source: Source, config: &ClientConfig, topic: &str) -> Result<Sum
             sender.tell(number, &reason);
         }
         bar.set_position(source.position());
-        if sender.gave_up() {
+        if sender.gave_up_at().is_some() {
             break;
         }
     }
-    let (sent, undelivered) = sender.finish();
+    let Delivered { sent, undelivered, gave_up_at } = sender.finish();
     bar.finish_and_clear();
-    Ok(Summary { sent, refused, undelivered, elapsed: begin.elapsed() })
+    Ok(Summary { sent, refused, undelivered, gave_up_at, elapsed: begin.elapsed() })
 }
 
 /// Drawn only where stderr is a terminal.
@@ -140,9 +150,21 @@ mod tests {
     #[test]
     fn the_summary_tells_what_went_wrong() {
         let elapsed = Duration::from_secs(2);
-        let summary = Summary { sent: 1000, refused: 0, undelivered: 0, elapsed };
+        let summary = Summary { sent: 1000, refused: 0, undelivered: 0, gave_up_at: None, elapsed };
         assert_eq!(summary.to_string(), "sent 1000 events in 2.0 s (500 a second)");
         let summary = Summary { refused: 2, undelivered: 1, ..summary };
         assert!(summary.to_string().ends_with("; 2 lines refused; 1 not delivered"));
+    }
+
+    #[test]
+    fn who_gives_up_says_where_to_go_on() {
+        let line = r#"{"sequence": 1, "event": {"ODSCode": "FA001"}}"#;
+        let lines = format!("not JSON\n\n{line}\n{line}\n");
+        let source = Source::new(std::io::Cursor::new(lines), None).unwrap();
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", "127.0.0.1:1").set("message.timeout.ms", "500").set("linger.ms", "0");
+        let summary = publish(source, &config, "t").unwrap();
+        assert_eq!((summary.sent, summary.refused, summary.undelivered), (0, 1, 2));
+        assert_eq!(summary.gave_up_at, Some(3), "lines that were refused are told one by one");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -137,6 +138,36 @@ fn what_the_protocol_depends_on_cannot_be_set() {
     }
 }
 
+/// Found when a client is made: the file is read and every setting known.
+#[test]
+fn a_setting_that_librdkafka_refuses_is_wrong_use_of_every_command() {
+    let scratch = Scratch::new("settings").unwrap();
+    let file = scratch.path().join("kafka.properties");
+    fs::write(&file, "security.protocol=ssl\nssl.ca.location=/nowhere/ca.pem\n").unwrap();
+    let events = scratch.path().join("events.jsonl").display().to_string();
+    fs::write(&events, "").unwrap();
+    let dosi = nowhere().with("DOSI_KAFKA_CONFIG", &file.display().to_string()).with("DOSI_HTTP_LISTEN", "127.0.0.1:0");
+    for command in [
+        &["topics"][..],
+        &["run"],
+        &["publish", &events],
+        &["position", "show"],
+        &["position", "set", "--partition", "0", "--offset", "0", "--reason", "r"],
+    ] {
+        assert_one_line(&dosi.run(command).unwrap(), 2, &["DOSI_KAFKA_CONFIG"]);
+    }
+}
+
+#[tokio::test]
+async fn what_the_brokers_refuse_to_create_names_its_setting() {
+    let world = World::new(&[], 1).await;
+    let missing = topics::unique("missing");
+    let dosi = world.dosi.clone().with("DOSI_AUDIT_TOPIC", &missing).with("DOSI_TOPIC_REPLICATION", "3");
+    let ended = dosi.run(&["topics"]).unwrap();
+    assert_one_line(&ended, 2, &["DOSI_TOPIC_REPLICATION", &missing]);
+    assert!(ended.stdout.contains(&format!("{}: exists", world.dosi.input_topic())), "told: {}", ended.stdout);
+}
+
 /// No position, no offset, no record.
 async fn assert_nothing_done(world: &World) {
     let positions = "SELECT count(*) FROM information_schema.tables
@@ -257,7 +288,12 @@ async fn commands_give_up_after_30_seconds() {
     let without_database = || world.dosi.clone().with("DOSI_DATABASE_URL", "postgres://me@127.0.0.1:1/dos");
     let show = ["position", "show"];
     let set = ["position", "set", "--partition", "0", "--offset", "0", "--reason", "r"];
-    let commands: [(Dosi, &[&str]); 9] = [
+    // It takes connections and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = silent.local_addr().unwrap();
+    let commands: [(Dosi, &[&str]); 11] = [
+        (world.dosi.clone().with("DOSI_DATABASE_URL", &format!("postgres://me@{silent}/dos")), &["migrate"]),
+        (world.dosi.clone().with("DOSI_SCHEMA_REGISTRY_URL", &format!("http://{silent}")), &["topics"]),
         (nowhere(), &["migrate"]),
         (nowhere(), &["topics"]),
         (nowhere(), &["publish", &file]),
@@ -274,7 +310,7 @@ async fn commands_give_up_after_30_seconds() {
                 let began = Instant::now();
                 assert_one_line(&dosi.run(command).unwrap(), 1, &[]);
                 let elapsed = began.elapsed();
-                let expected = Duration::from_secs(25)..Duration::from_secs(45);
+                let expected = Duration::from_secs(25)..Duration::from_secs(34);
                 assert!(expected.contains(&elapsed), "{command:?}: {elapsed:?}");
             });
         }

@@ -13,7 +13,7 @@ pub(super) fn one_line(error: &clap::Error, command: &Command) -> String {
         ErrorKind::ValueValidation => refused_value(error, command),
         ErrorKind::InvalidValue => unlisted_value(error, command),
         ErrorKind::MissingRequiredArgument => missing(error, command),
-        ErrorKind::MissingSubcommand => Some(no_command(command)),
+        ErrorKind::MissingSubcommand => no_command(error),
         ErrorKind::UnknownArgument => unknown(error, ContextKind::InvalidArg),
         ErrorKind::InvalidSubcommand => unknown(error, ContextKind::InvalidSubcommand),
         _ => None,
@@ -43,9 +43,12 @@ fn missing(error: &clap::Error, command: &Command) -> Option<String> {
     Some(format!("{} is missing", settings.join(", ")))
 }
 
-fn no_command(command: &Command) -> String {
-    let names: Vec<_> = command.get_subcommands().map(Command::get_name).collect();
-    format!("a command is missing; see dosi --help ({})", names.join(", "))
+/// Of the program or of a command that has some of its own.
+fn no_command(error: &clap::Error) -> Option<String> {
+    let parent = named(error, ContextKind::InvalidSubcommand)?;
+    let Some(ContextValue::Strings(names)) = error.get(ContextKind::ValidSubcommand) else { return None };
+    let names: Vec<_> = names.iter().map(String::as_str).filter(|name| *name != "help").collect();
+    Some(format!("a command is missing; see {parent} --help ({})", names.join(", ")))
 }
 
 fn unknown(error: &clap::Error, kind: ContextKind) -> Option<String> {

@@ -53,7 +53,7 @@ impl InputBody {
     }
 }
 
-/// What the decisions are made against; changed by [`decide`] as it goes.
+/// What DoS holds, as it was read; [`decide`] takes it and goes on from it, event by event.
 #[derive(Clone, Debug, Default)]
 pub struct DosState {
     /// Largest accepted sequence number; a code without one counts as 0 (rule 1.4).

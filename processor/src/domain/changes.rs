@@ -85,9 +85,17 @@ impl fmt::Display for Written<Opening> {
     }
 }
 
-/// Keys of single columns, and of what comes with a postcode (rule 7.3).
+// Keys of single columns, and of what comes with a postcode (rule 7.3).
+const ADDRESS_KEY: &str = "postaladdress";
+const EASTING_KEY: &str = "cmseastings";
+const NORTHING_KEY: &str = "cmsnorthings";
+const TOWN_KEY: &str = "cmsorgtown";
+const POSTCODE_KEY: &str = "postalcode";
+const PHONE_KEY: &str = "cmstelephoneno";
+const WEBSITE_KEY: &str = "cmsurl";
+/// Those among them that a person may propose to change (rule 4.1).
 pub const COLUMN_KEYS: [&str; 7] =
-    ["postaladdress", "cmseastings", "cmsnorthings", "cmsorgtown", "postalcode", "cmstelephoneno", "cmsurl"];
+    [ADDRESS_KEY, EASTING_KEY, NORTHING_KEY, TOWN_KEY, POSTCODE_KEY, PHONE_KEY, WEBSITE_KEY];
 /// Keys of the weekdays, Monday first.
 pub const WEEKDAY_KEYS: [&str; 7] = [
     "cmsopentimemonday",
@@ -103,10 +111,10 @@ impl Change {
     /// The keys that tell of this change, held against the service before it (rules 7.3 to 7.6).
     pub fn keys(&self, before: &Service) -> Vec<KeyChange> {
         match self {
-            Self::Address(new) => column("postaladdress", text(before.address.as_ref()), text(Some(new))),
+            Self::Address(new) => column(ADDRESS_KEY, text(before.address.as_ref()), text(Some(new))),
             Self::Place(location) => place_keys(before, location),
-            Self::Phone(new) => column("cmstelephoneno", text(before.phone.as_ref()), unless_removed(new)),
-            Self::Website(new) => column("cmsurl", text(before.web.as_ref()), unless_removed(new)),
+            Self::Phone(new) => column(PHONE_KEY, text(before.phone.as_ref()), unless_removed(new)),
+            Self::Website(new) => column(WEBSITE_KEY, text(before.web.as_ref()), unless_removed(new)),
             Self::Status(new) => {
                 column("cmsorgstatus", text(Some(&before.status_name)), text(Some(&status_name(*new).to_owned())))
             }
@@ -180,10 +188,10 @@ fn unless_removed(new: &String) -> Option<Scalar> {
 fn place_keys(before: &Service, location: &Location) -> Vec<KeyChange> {
     let number = |value: Option<i32>| value.map(Scalar::Number);
     [
-        column("postalcode", text(before.postcode.as_ref()), text(Some(&location.postcode))),
-        column("cmsorgtown", text(before.town.as_ref()), text(location.town.as_ref())),
-        column("cmseastings", number(before.easting), number(location.easting)),
-        column("cmsnorthings", number(before.northing), number(location.northing)),
+        column(POSTCODE_KEY, text(before.postcode.as_ref()), text(Some(&location.postcode))),
+        column(TOWN_KEY, text(before.town.as_ref()), text(location.town.as_ref())),
+        column(EASTING_KEY, number(before.easting), number(location.easting)),
+        column(NORTHING_KEY, number(before.northing), number(location.northing)),
     ]
     .concat()
 }

@@ -2,7 +2,6 @@
 //! show it, and how (rules 5.7, 5.8, 6.4, 6.5).
 
 use super::{
-    audit::ChangeType,
     ods_code::OdsCode,
     service::{Service, ZCode, service_type, status},
 };
@@ -81,16 +80,10 @@ pub fn z_code_of(service: &Service) -> Option<ZCode> {
     Commissioned::of_type(service.type_id).map(Commissioned::z_code)
 }
 
-/// Rule 5.7: how the Z code must change; `None` when it need not.
-pub fn palliative_care_change(offered: Option<bool>, service: &Service) -> Option<ChangeType> {
-    if !holds_palliative_care(service) {
-        return None;
-    }
-    match (offered?, service.z_codes.contains(&ZCode::PALLIATIVE_CARE)) {
-        (true, false) => Some(ChangeType::Add),
-        (false, true) => Some(ChangeType::Delete),
-        _ => None,
-    }
+/// Rule 5.7: whether the service must have the Z code; `None` when nothing need change.
+pub fn palliative_care_change(offered: Option<bool>, service: &Service) -> Option<bool> {
+    let held = service.z_codes.contains(&ZCode::PALLIATIVE_CARE);
+    offered.filter(|offered| holds_palliative_care(service) && *offered != held)
 }
 
 /// Rule 5.8 for a service of type 148 or 149: the status it must take; `None` when it need not change.

@@ -7,7 +7,6 @@ use itertools::Itertools as _;
 
 use super::{
     address,
-    audit::ChangeType,
     change_event::ChangeEvent,
     changes::Change,
     commissioned_services::{Commissioned, palliative_care_change, status_change},
@@ -166,8 +165,8 @@ impl Difference {
         match palliative_care_change(event.palliative_care, service) {
             None => {}
             Some(_) if !z_code_pairs.contains(&what.z_code()) => self.error(what.z_code_missing(), None),
-            Some(ChangeType::Delete) => self.changes.push(Change::ZCodeRemoved(what.z_code())),
-            Some(_) => self.changes.push(Change::ZCodeAdded(what.z_code())),
+            Some(true) => self.changes.push(Change::ZCodeAdded(what.z_code())),
+            Some(false) => self.changes.push(Change::ZCodeRemoved(what.z_code())),
         }
     }
 

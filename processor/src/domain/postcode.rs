@@ -1,5 +1,7 @@
 //! Postcodes are compared, and looked up in `locations`, without regard to spaces and case (rule 5.4).
 
+use std::collections::BTreeSet;
+
 use super::{
     service::Location,
     text::{is_blank, without_spaces},
@@ -11,6 +13,8 @@ const CHARS_MAX: usize = 255;
 const EVERY_SPACING_CHARS_MAX: usize = 8;
 /// Characters behind the usual space of a postcode.
 const INWARD_CHARS: usize = 3;
+/// Columns of fixed width come with more than one space.
+const USUAL_SPACES_MAX: usize = 3;
 
 /// Spaces removed, upper-cased; empty when there is nothing but white space (rule 5.4).
 pub fn normal(postcode: Option<&str>) -> String {
@@ -25,29 +29,37 @@ pub fn can_be_looked_up(normal: &str) -> bool {
     !normal.is_empty() && !normal.contains('\0') && normal.chars().count() <= CHARS_MAX
 }
 
-/// Spellings to probe `locations` with through its plain index, so that rows are found whatever their spacing.
+/// Spellings to probe `locations` with through its plain index, so that rows are found whatever their spacing and case, as far
+/// as that is bounded: upper case with up to one space in each gap (of more than eight characters, in one gap), and the usual
+/// forms (none to three spaces in the usual place) in upper and in lower case, also with one space before or behind. A row in
+/// mixed case, in lower case with spaces elsewhere, or with more spaces is not found: it would take a scan of the table or an
+/// index that DoS does not have.
+///
 /// Rows that come back are held against the normal form by [`complete`].
-pub fn spellings(normal: &str) -> Vec<String> {
+pub fn spellings(normal: &str) -> BTreeSet<String> {
     if !can_be_looked_up(normal) {
-        return Vec::new();
+        return BTreeSet::new();
     }
     let chars: Vec<char> = normal.chars().collect();
     let gaps = chars.len() - 1;
-    let mut spellings: Vec<String> = if chars.len() <= EVERY_SPACING_CHARS_MAX {
+    let mut spellings: BTreeSet<String> = if chars.len() <= EVERY_SPACING_CHARS_MAX {
         (0..1_u32 << gaps).map(|spaces| spaced(&chars, |gap| usize::from(spaces >> gap & 1 == 1))).collect()
     } else {
-        let one_space = (0..gaps).map(|at| spaced(&chars, |gap| usize::from(gap == at)));
-        std::iter::once(normal.to_owned()).chain(one_space).collect()
+        (0..gaps).map(|at| spaced(&chars, |gap| usize::from(gap == at))).collect()
     };
-    let mut usual_forms = vec![normal.to_owned()];
-    if chars.len() > INWARD_CHARS {
-        let usual = gaps - INWARD_CHARS;
-        let with = |spaces| spaced(&chars, |gap| if gap == usual { spaces } else { 0 });
-        usual_forms.push(with(1));
-        spellings.extend([with(2), with(3)]);
+    for upper in usual_forms(&chars) {
+        let lower = upper.to_ascii_lowercase();
+        for form in [upper, lower] {
+            spellings.extend([format!(" {form}"), format!("{form} "), form]);
+        }
     }
-    spellings.extend(usual_forms.iter().flat_map(|form| [format!("{form} "), format!(" {form}")]));
     spellings
+}
+
+/// None to three spaces before the last three characters.
+fn usual_forms(chars: &[char]) -> Vec<String> {
+    let Some(gap_before) = chars.len().checked_sub(INWARD_CHARS + 1) else { return vec![spaced(chars, |_| 0)] };
+    (0..=USUAL_SPACES_MAX).map(|spaces| spaced(chars, |gap| if gap == gap_before { spaces } else { 0 })).collect()
 }
 
 /// The characters with so many spaces in each gap between them.
@@ -72,8 +84,6 @@ pub fn complete<'a>(rows: &'a [Location], normal_form: &str) -> Option<&'a Locat
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     #[test]
@@ -85,24 +95,30 @@ mod tests {
     }
 
     #[test]
-    fn spellings_cover_every_single_spacing_and_the_usual_double_space() {
-        let spellings: BTreeSet<String> = spellings("EX25SE").into_iter().collect();
-        // Every single spacing; two and three spaces at the usual place; one before or behind the two usual forms.
-        assert_eq!(spellings.len(), 32 + 2 + 4);
-        for spelling in ["EX25SE", "EX2 5SE", "E X 2 5 S E", "EX2  5SE", "EX2   5SE", "EX 25SE", "EX2 5SE ", " EX25SE"]
-        {
+    fn spellings_cover_every_single_spacing_and_the_usual_forms_in_either_case() {
+        let spellings = spellings("EX25SE");
+        // Every single spacing; two and three spaces at the usual place; four forms in lower case; one space before or behind
+        // each of these eight.
+        assert_eq!(spellings.len(), 32 + 2 + 4 + 16);
+        let every_gap = ["EX25SE", "EX2 5SE", "E X 2 5 S E", "EX2  5SE", "EX2   5SE", "EX 25SE"];
+        let outside = ["EX2 5SE ", " EX25SE", "EX25SE ", " EX2 5SE", "EX2  5SE ", " EX2   5SE"];
+        let lower = ["ex25se", "ex2 5se", "ex2  5se", "ex2   5se", " ex2 5se", "ex25se ", "ex2  5se "];
+        for spelling in every_gap.into_iter().chain(outside).chain(lower) {
             assert!(spellings.contains(spelling), "{spelling}");
         }
         assert!(spellings.iter().all(|spelling| normal(Some(spelling)) == "EX25SE"));
     }
 
     #[test]
-    fn long_postcodes_are_probed_with_one_space_at_most_and_never_beyond_the_column() {
-        assert_eq!(spellings("ABCDEFGHIJ").len(), 1 + 9 + 2 + 4);
-        assert_eq!(spellings(&"A".repeat(256)), Vec::<String>::new());
-        assert_eq!(spellings(""), Vec::<String>::new());
-        assert_eq!(spellings("AB\0"), Vec::<String>::new());
-        assert_eq!(spellings("A"), ["A", "A ", " A"]);
+    fn their_number_is_bounded_and_none_goes_beyond_the_column() {
+        assert_eq!(spellings("SW1A1AAA").len(), 128 + 2 + 4 + 16, "the most there are");
+        assert_eq!(spellings("ABCDEFGHIJ").len(), 9 + 1 + 2 + 4 + 16);
+        let none = BTreeSet::new();
+        assert_eq!(spellings(&"A".repeat(256)), none);
+        assert_eq!(spellings(""), none);
+        assert_eq!(spellings("AB\0"), none);
+        assert_eq!(spellings("A1").into_iter().collect::<Vec<_>>(), [" A1", " a1", "A 1", "A1", "A1 ", "a1", "a1 "]);
+        assert_eq!(spellings("12").len(), 4, "no letters, one case");
     }
 
     #[test]

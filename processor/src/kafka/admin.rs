@@ -119,10 +119,26 @@ impl Admin {
         match answers.into_iter().next() {
             Some(Ok(_)) => Ok(true),
             Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(false),
-            Some(Err((_, code))) => Err(failed(KafkaError::AdminOp(code))),
+            Some(Err((_, code))) => {
+                Err(refused_shape(topic.name, code).unwrap_or_else(|| failed(KafkaError::AdminOp(code))))
+            }
             None => Err(failed(KafkaError::Canceled)),
         }
     }
+}
+
+/// The brokers do not make a topic like this: the setting that a person may change.
+fn refused_shape(topic: &str, code: RDKafkaErrorCode) -> Option<anyhow::Error> {
+    let setting = match code {
+        RDKafkaErrorCode::InvalidReplicationFactor => "DOSI_TOPIC_REPLICATION",
+        RDKafkaErrorCode::InvalidPartitions => "DOSI_TOPIC_PARTITIONS",
+        // Whatever the operator's policy looks at.
+        RDKafkaErrorCode::PolicyViolation => "DOSI_TOPIC_PARTITIONS, DOSI_TOPIC_REPLICATION",
+        _ => return None,
+    };
+    Some(
+        Refused(format!("{setting}: the brokers refuse to create topic {topic}: {}", KafkaError::AdminOp(code))).into(),
+    )
 }
 
 /// What asking came to; some of it passes.

@@ -5,8 +5,23 @@ use rdkafka::ClientConfig;
 /// What an operator may tune is a default here, the rest is the protocol or bounds memory: the settings file cannot name it.
 pub const TUNABLE: [&str; 2] = ["compression.type", "topic.metadata.refresh.interval.ms"];
 
+/// Settings that librdkafka knows under a second name. Settings come to it from a map: of two names either might win.
+const ALIASES: [(&str, &str); 1] = [("compression.type", "compression.codec")];
+
 /// librdkafka's own bound of a batch.
 const BATCH_BYTES_MAX: usize = 1_000_000;
+/// Between these `message.max.bytes` must lie; a topic's limit may be anything.
+const MESSAGE_BYTES: std::ops::RangeInclusive<u64> = 1_000..=1_000_000_000;
+
+/// The name under which a setting is kept, whatever the settings file calls it.
+pub fn canonical(name: &str) -> &str {
+    ALIASES.iter().find(|(_, alias)| *alias == name).map_or(name, |(name, _)| name)
+}
+
+/// `message.max.bytes` for a topic that takes records so large.
+pub fn message_max_bytes(bytes: u64) -> String {
+    bytes.clamp(*MESSAGE_BYTES.start(), *MESSAGE_BYTES.end()).to_string()
+}
 
 /// The protocol's settings on top of the operator's (design: rebalancing).
 pub fn consumer_config(base: &ClientConfig, group_id: &str, instance_id: &str) -> ClientConfig {
@@ -57,7 +72,7 @@ pub fn asker_config(base: &ClientConfig, group_id: &str, isolation_level: &str) 
 pub fn producer_config(
     base: &ClientConfig,
     transactional_id: &str,
-    message_max_bytes: usize,
+    bytes_max: usize,
     batch_bytes_max: usize,
 ) -> ClientConfig {
     let mut config = base.clone();
@@ -77,7 +92,7 @@ pub fn producer_config(
     ] {
         set(&mut config, base, name, value);
     }
-    config.set("message.max.bytes", message_max_bytes.to_string());
+    config.set("message.max.bytes", message_max_bytes(u64::try_from(bytes_max).unwrap_or(u64::MAX)));
     // The broker holds a topic's limit against whole batches: none is larger than what the narrower topic takes.
     config.set("batch.size", batch_bytes_max.clamp(1, BATCH_BYTES_MAX).to_string());
     config
@@ -86,5 +101,40 @@ pub fn producer_config(
 fn set(config: &mut ClientConfig, base: &ClientConfig, name: &str, value: &str) {
     if !TUNABLE.contains(&name) || base.get(name).is_none() {
         config.set(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{KafkaProperties, KafkaSettings, kafka_base_config};
+
+    fn base(properties: &str) -> ClientConfig {
+        let config = Some(KafkaProperties::parse(properties).unwrap());
+        kafka_base_config(&KafkaSettings { bootstrap_servers: "localhost:9092".to_owned(), config })
+    }
+
+    #[test]
+    fn what_is_tuned_counts_under_either_of_its_names() {
+        for (properties, expected) in [
+            ("", "lz4"),
+            ("compression.type=gzip", "gzip"),
+            ("compression.codec=gzip", "gzip"),
+            ("compression.codec=gzip\ncompression.type=snappy", "snappy"),
+            ("compression.type=snappy\ncompression.codec=gzip", "gzip"),
+        ] {
+            let config = producer_config(&base(properties), "t", 1 << 20, 1 << 20);
+            assert_eq!(config.get("compression.codec"), None, "{properties:?}");
+            let native = config.create_native_config().unwrap();
+            assert_eq!(native.get("compression.codec").unwrap(), expected, "{properties:?}");
+        }
+    }
+
+    #[test]
+    fn a_topic_may_take_larger_and_smaller_records_than_librdkafka() {
+        for (topics, ours) in [(0, "1000"), (1 << 20, "1048576"), (usize::MAX, "1000000000")] {
+            let native = producer_config(&base(""), "t", topics, topics).create_native_config().unwrap();
+            assert_eq!(native.get("message.max.bytes").unwrap(), ours);
+        }
     }
 }

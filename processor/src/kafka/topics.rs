@@ -5,8 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use rdkafka::admin::{NewTopic, TopicReplication};
+use tokio::time::timeout;
 
 use super::{
     admin::{Admin, PATIENCE, TopicShape},
@@ -19,6 +20,8 @@ pub const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
 /// By how much the dead-letter topic takes more than the input: its headers.
 const DEAD_LETTER_MARGIN_BYTES: u64 = 64 * 1024;
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+/// A part that is asked again and again gives up a little before the command, so that what is told is which one it was.
+const ASK_UNTIL: Duration = Duration::from_millis(29_500);
 const REGISTRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// What one topic should be.
@@ -33,28 +36,30 @@ struct Wanted {
 
 /// Creates the missing topics and registers the audit schema; prints one line for each thing done or found to differ.
 pub async fn run(settings: &TopicsSettings) -> Result<(), Failure> {
-    let deadline = Instant::now() + PATIENCE;
     let admin = Admin::connect(&settings.kafka)?;
     let registry = Registry::connect(&settings.registry)?;
-    for line in prepare_topics(&admin, &settings.topics, deadline).await? {
-        output::print(&line)?;
-    }
-    for line in prepare_subject(&registry, &settings.topics.audit, deadline).await? {
-        output::print(&line)?;
-    }
-    Ok(())
+    let deadline = Instant::now() + ASK_UNTIL;
+    let work = async {
+        prepare_topics(&admin, &settings.topics, deadline).await?;
+        prepare_subject(&registry, &settings.topics.audit, deadline)
+            .await?
+            .iter()
+            .try_for_each(|line| output::print(line))
+    };
+    timeout(PATIENCE, work).await.unwrap_or_else(|_| Err(Failure::Failed(anyhow!("no answer within 30 s"))))
 }
 
-async fn prepare_topics(admin: &Admin, topics: &TopicSettings, deadline: Instant) -> anyhow::Result<Vec<String>> {
+/// Tells of each topic when it is done: what is refused after it does not undo it.
+async fn prepare_topics(admin: &Admin, topics: &TopicSettings, deadline: Instant) -> Result<(), Failure> {
     let there = admin.topics(deadline).await?;
-    let mut lines = Vec::new();
-    for wanted in [change_events(topics), audit(topics)] {
-        lines.extend(prepare_topic(admin, &there, &wanted, deadline).await?);
-    }
+    let prepare = async |wanted: Wanted| {
+        let lines = prepare_topic(admin, &there, &wanted, deadline).await?;
+        lines.iter().try_for_each(|line| output::print(line))
+    };
+    prepare(change_events(topics)).await?;
+    prepare(audit(topics)).await?;
     let input_bytes = max_message_bytes(admin, &topics.change_events, deadline).await?;
-    let wanted = dead_letter(topics, input_bytes);
-    lines.extend(prepare_topic(admin, &there, &wanted, deadline).await?);
-    Ok(lines)
+    prepare(dead_letter(topics, input_bytes)).await
 }
 
 /// The largest record that a topic takes, in bytes as the broker counts them.

@@ -85,7 +85,7 @@ impl Fault {
     }
 
     /// The server does not answer at all.
-    pub(crate) fn no_answer() -> Self {
+    pub fn no_answer() -> Self {
         Self::lost("no answer in time")
     }
 
@@ -123,7 +123,8 @@ impl Fault {
         match self {
             Self::Content { sqlstate, .. } => match sqlstate.as_str() {
                 "22001" => "Value too long".to_owned(),
-                "22021" | "22P05" => "Value has a NUL character".to_owned(),
+                // A database in UTF8 refuses no other text of ours.
+                "22021" => "Value has a NUL character".to_owned(),
                 "22003" | "22008" => "Value out of range".to_owned(),
                 other => other.to_owned(),
             },
@@ -304,6 +305,15 @@ mod tests {
             ));
         }
         assert!(matches!(classify_pool(&PoolError::Closed), Fault::Dependency { needs_person: false, .. }));
+    }
+
+    #[test]
+    fn reasons_are_words_where_there_are_words() {
+        let reason = |sqlstate: &str| Fault::Content { sqlstate: sqlstate.to_owned(), detail: String::new() }.reason();
+        assert_eq!(reason("22001"), "Value too long");
+        assert_eq!(reason("22021"), "Value has a NUL character");
+        assert_eq!(reason("22003"), "Value out of range");
+        assert_eq!(reason("22P05"), "22P05", "a character that the encoding does not have is no NUL");
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! Schema `dos_integration`: made and brought up to date by `dosi migrate`, never by running instances.
 
-use deadpool_postgres::{Client, GenericClient};
+use std::time::Duration;
 
-use super::Result;
+use deadpool_postgres::{Client, GenericClient, Transaction};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::{Fault, Result};
 
 /// The migrations in order; a version is its place, counted from 1.
 const MIGRATIONS: [(&str, &str); 2] = [
@@ -23,28 +26,54 @@ const FRAME: &str = "CREATE SCHEMA dos_integration;
         applied_at timestamptz NOT NULL DEFAULT now()
     )";
 
-/// Applies what is missing, all in one transaction; gives how many. Safe to run again and beside running instances:
-/// a second one waits for the first and finds nothing to do, and a table that is in use for longer than the session's
-/// lock time-out is left as it is, for another try.
-pub async fn migrate(client: &mut Client) -> Result<usize> {
-    if version(client).await? >= Some(VERSION) {
-        return Ok(0);
-    }
-    let tx = client.transaction().await?;
-    tx.batch_execute(&format!("SELECT pg_advisory_xact_lock({LOCK_KEY})")).await?;
-    let applied = if let Some(version) = version(&tx).await? {
+/// Between two attempts at the lock.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
+
+/// What a migration came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Migrated {
+    /// Of the schema: higher than [`VERSION`] when a newer program has made it.
+    pub version: usize,
+    pub applied: usize,
+}
+
+/// Applies what is missing, all in one transaction. Safe to run again and beside running instances: a second one waits for the
+/// first and finds nothing to do, and a table that is in use for longer than the session's lock time-out is left as it is, for
+/// another try.
+///
+/// The deadline holds until the work begins: for a server that does not answer, and for a migration that is at work. From then
+/// on the session's own time-outs bound each statement but the making of an index, which takes as long as the table is large. A
+/// server that is gone is noticed by keep-alives; one that freezes in the middle of the work looks like a large table.
+pub async fn migrate(client: &mut Client, deadline: Instant) -> Result<Migrated> {
+    let begun = timeout_at(deadline, begin(client, deadline)).await;
+    let (tx, found) = begun.unwrap_or_else(|_| Err(Fault::no_answer()))?;
+    let found = if let Some(version) = found {
         version
     } else {
         tx.batch_execute(FRAME).await?;
         0
     };
-    for (version, (name, sql)) in (1_i32..).zip(MIGRATIONS).skip(applied) {
+    for (version, (name, sql)) in (1_i32..).zip(MIGRATIONS).skip(found) {
         tx.batch_execute(sql).await?;
         let note = "INSERT INTO dos_integration.migrations (version, name) VALUES ($1, $2)";
         tx.execute(note, &[&version, &name]).await?;
     }
     tx.commit().await?;
-    Ok(VERSION.saturating_sub(applied))
+    Ok(Migrated { version: found.max(VERSION), applied: VERSION.saturating_sub(found) })
+}
+
+/// A transaction that holds the lock, and the version it found. The lock is asked for again and again: a wait for it would end
+/// with the session's lock time-out, long before an index is made.
+async fn begin(client: &mut Client, deadline: Instant) -> Result<(Transaction<'_>, Option<usize>)> {
+    let tx = client.transaction().await?;
+    while !tx.query_one("SELECT pg_try_advisory_xact_lock($1)", &[&LOCK_KEY]).await?.try_get::<_, bool>(0)? {
+        if Instant::now() + ASK_AGAIN >= deadline {
+            return Err(Fault::contention("a dosi migrate that has not ended"));
+        }
+        sleep(ASK_AGAIN).await;
+    }
+    let version = version(&tx).await?;
+    Ok((tx, version))
 }
 
 /// The version the database is at; `None` without the schema.

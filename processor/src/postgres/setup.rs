@@ -7,6 +7,8 @@ use super::{Fault, Result, migrations};
 /// What is missing, one line each. All but [`SetupFault::Database`] only a person can mend.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SetupFault {
+    #[error("DOSI_DATABASE_URL: the database is encoded in {found}, which cannot hold every event: it must be UTF8")]
+    Encoding { found: String },
     #[error("DOSI_DATABASE_SCHEMA: the database has no DoS tables in schema {schema} (no {table})")]
     NoDos { schema: String, table: &'static str },
     #[error("the database has no schema dos_integration: run `dosi migrate`")]
@@ -74,6 +76,7 @@ const MISSING_SEQUENCES: &str = "SELECT current_user::text, 'USAGE on sequence '
 
 /// Says whether dosi can work here; `schema` is the one of the DoS tables, which the session's search path names.
 pub async fn check<C: GenericClient>(client: &C, schema: &str) -> std::result::Result<(), SetupFault> {
+    encoding(client).await?;
     if let Some(table) = first_missing_table(client, schema).await? {
         return Err(SetupFault::NoDos { schema: schema.to_owned(), table });
     }
@@ -85,6 +88,15 @@ pub async fn check<C: GenericClient>(client: &C, schema: &str) -> std::result::R
         Some(_) => {}
     }
     rights(client).await
+}
+
+/// The archive refuses nothing (rule 1.5): an event with a character that the server cannot store would hold its partition for
+/// ever.
+async fn encoding<C: GenericClient>(client: &C) -> std::result::Result<(), SetupFault> {
+    let encoding = "SELECT current_setting('server_encoding')";
+    let row = client.query_one(encoding, &[]).await.map_err(Fault::from)?;
+    let found: String = row.try_get(0).map_err(Fault::from)?;
+    if found == "UTF8" { Ok(()) } else { Err(SetupFault::Encoding { found }) }
 }
 
 async fn first_missing_table<C: GenericClient>(client: &C, schema: &str) -> Result<Option<&'static str>> {

@@ -5,7 +5,7 @@ use std::{
     io::{self, Write as _},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -31,7 +31,17 @@ struct Deliveries {
     bar: ProgressBar,
     sent: AtomicU64,
     undelivered: AtomicU64,
-    gave_up: AtomicBool,
+    /// The lowest line that nothing was heard of, [`NO_LINE`] while there is none.
+    gave_up_at: AtomicUsize,
+}
+
+const NO_LINE: usize = usize::MAX;
+
+/// What became of what was handed to the producer.
+pub(super) struct Delivered {
+    pub sent: u64,
+    pub undelivered: u64,
+    pub gave_up_at: Option<usize>,
 }
 
 impl Deliveries {
@@ -44,7 +54,7 @@ impl Deliveries {
                 self.undelivered.fetch_add(1, Ordering::Relaxed);
                 let gave_up = error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageTimedOut);
                 // Once nothing has been acknowledged for the whole time-out the rest fares no better: told once.
-                if !gave_up || !self.gave_up.swap(true, Ordering::Relaxed) {
+                if !gave_up || self.gave_up_at.fetch_min(number, Ordering::Relaxed) == NO_LINE {
                     self.tell(number, &format!("was not delivered to {}: {error}", message.topic()));
                 }
             }
@@ -82,9 +92,8 @@ impl ProducerContext for SharedDeliveries {
 impl<'a> Sender<'a> {
     /// Makes the producer; lines that are not delivered are told through `bar`, so that neither tears the other.
     pub(super) fn connect(config: &ClientConfig, topic: &'a str, bar: ProgressBar) -> Result<Self, Failure> {
-        let counters = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
-        let deliveries = Deliveries { bar, sent: counters.0, undelivered: counters.1, gave_up: counters.2 };
-        let deliveries = Arc::new(deliveries);
+        let (sent, undelivered) = (AtomicU64::new(0), AtomicU64::new(0));
+        let deliveries = Arc::new(Deliveries { bar, sent, undelivered, gave_up_at: AtomicUsize::new(NO_LINE) });
         let context = SharedDeliveries(Arc::clone(&deliveries));
         let producer = config.create_with_context(context).map_err(|error| refused_settings(&error))?;
         Ok(Self { producer, deliveries, topic })
@@ -115,17 +124,17 @@ impl<'a> Sender<'a> {
         self.deliveries.tell(number, reason);
     }
 
-    /// Nothing was acknowledged for the whole time-out.
-    pub(super) fn gave_up(&self) -> bool {
-        self.deliveries.gave_up.load(Ordering::Relaxed)
+    /// Nothing was acknowledged for the whole time-out, of this line and what came after it.
+    pub(super) fn gave_up_at(&self) -> Option<usize> {
+        Some(self.deliveries.gave_up_at.load(Ordering::Relaxed)).filter(|line| *line != NO_LINE)
     }
 
-    /// Waits for what is in flight; how many were delivered and how many were not.
-    pub(super) fn finish(self) -> (u64, u64) {
+    /// Waits for what is in flight.
+    pub(super) fn finish(self) -> Delivered {
         // What is still in flight after that counts as not delivered below.
         let _ = self.producer.flush(FLUSH_TIMEOUT);
         let in_flight = u64::try_from(self.producer.in_flight_count()).unwrap_or_default();
         let undelivered = self.deliveries.undelivered.load(Ordering::Relaxed) + in_flight;
-        (self.deliveries.sent.load(Ordering::Relaxed), undelivered)
+        Delivered { sent: self.deliveries.sent.load(Ordering::Relaxed), undelivered, gave_up_at: self.gave_up_at() }
     }
 }

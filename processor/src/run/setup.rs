@@ -101,7 +101,7 @@ pub(super) async fn setup(
 
 /// Batches may take all connections but one: publishing, looks at positions and lanes that begin need one for a moment each. With the
 /// default pool that is a lane more than two cores of a database can serve, for the time that the others wait for its disk or work
-/// themselves. There are two at least.
+/// themselves. A pool of two, the smallest, gives one batch at a time.
 fn lanes_at_once(pool_size: usize) -> usize {
     pool_size - 1
 }

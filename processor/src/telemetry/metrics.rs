@@ -364,6 +364,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_metric_is_in_the_documents() {
+        let document = include_str!("../../../docs/operating.md");
+        let metrics = Metrics::new();
+        metrics.consumer_lag.with_label_values(&["0"]);
+        metrics.reapplied(0, 0, 0);
+        for family in metrics.registry.gather() {
+            assert!(document.contains(&format!("`{}`", family.name())), "{} is not told", family.name());
+            for label in family.get_metric().iter().flat_map(prometheus::proto::Metric::get_label) {
+                assert!(document.contains(&format!("`{}`", label.name())), "label {}", label.name());
+            }
+        }
+    }
+
+    #[test]
     fn names_are_those_that_dashboards_rely_on() {
         let metrics = Metrics::new();
         metrics.consumer_lag.with_label_values(&["0"]).set(3);

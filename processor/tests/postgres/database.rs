@@ -1,6 +1,6 @@
 //! A DoS database of its own for each test, on the server of `DOSI_TEST_POSTGRES_URL` (a superuser's URL).
 
-use std::{collections::HashMap, path::Path};
+use std::{collections::HashMap, path::Path, time::Duration};
 
 use chrono::{DateTime, TimeZone as _, Utc};
 use dosi::{
@@ -11,6 +11,7 @@ use dosi::{
         services::{candidates, complete},
     },
 };
+use tokio::time::Instant;
 use tokio_postgres::{Config, NoTls, config::Host};
 
 /// A database with the DoS tables and `dos_integration`, and a pool on it.
@@ -47,9 +48,14 @@ pub(crate) async fn services(tx: &Transaction<'_>, codes: &[OdsCode]) -> Result<
 impl Database {
     /// A database with the DoS tables, not yet migrated.
     pub(crate) async fn bare() -> Option<Self> {
+        Self::bare_with("").await
+    }
+
+    /// The same with options of CREATE DATABASE.
+    pub(crate) async fn bare_with(options: &str) -> Option<Self> {
         let server = server()?;
         let name = format!("dosi_{}", uuid::Uuid::now_v7().simple());
-        run(&server, &format!("CREATE DATABASE {name}")).await;
+        run(&server, &format!("CREATE DATABASE {name} {options}")).await;
         let pool = pool(&server, &name, None);
         let database = Self { server, name, pool };
         let tables = Path::new(env!("CARGO_MANIFEST_DIR")).join("../schemas/dos.sql");
@@ -60,7 +66,7 @@ impl Database {
     /// A database to work on.
     pub(crate) async fn new() -> Option<Self> {
         let database = Self::bare().await?;
-        migrations::migrate(&mut database.client().await).await.expect("it migrates");
+        migrations::migrate(&mut database.client().await, soon()).await.expect("it migrates");
         Some(database)
     }
 
@@ -111,6 +117,11 @@ fn pool(server: &Config, name: &str, role: Option<&str>) -> Pool {
     let url = format!("host='{host}' port={port} user='{user}' dbname={name} sslmode=disable");
     let password = server.get_password().map(|password| String::from_utf8_lossy(password).into_owned());
     build(&PoolSettings { url, password, schema: "pathwaysdos".to_owned(), size: 4 }).expect("the settings are right")
+}
+
+/// When what should not take long is given up.
+pub(crate) fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(30)
 }
 
 pub(crate) async fn begin(client: &mut Client) -> Transaction<'_> {

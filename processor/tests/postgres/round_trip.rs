@@ -105,6 +105,24 @@ async fn a_service_is_read_with_all_that_hangs_on_it() {
     database.drop().await;
 }
 
+/// Section 13, 8: a circle has no top, whether or not the service itself is part of it.
+#[tokio::test]
+async fn a_service_whose_parents_lead_in_a_circle_is_its_own_region() {
+    let Some(database) = Database::new().await else { return };
+    database.execute(SERVICES).await;
+    let set =
+        "INSERT INTO services (id, uid, name, typeid, statusid) VALUES (80, '80', 'P', -1, 1), (81, '81', 'Q', -1, 1);
+        UPDATE services SET parentid = 80 WHERE id = 1; UPDATE services SET parentid = 81 WHERE id = 80";
+    database.execute(set).await;
+    for (circle, parent_of_q) in [("p, q, q", 81), ("p, q, p", 80), ("p, q, itself", 1)] {
+        database.execute(&format!("UPDATE services SET parentid = {parent_of_q} WHERE id = 81")).await;
+        assert_eq!(load(&database).await[0].region, "One", "{circle}");
+    }
+    database.execute("UPDATE services SET parentid = NULL WHERE id = 81").await;
+    assert_eq!(load(&database).await[0].region, "Q", "no circle");
+    database.drop().await;
+}
+
 #[tokio::test]
 async fn a_closed_service_is_read_where_an_event_has_what_it_stands_for() {
     let Some(database) = Database::new().await else { return };

@@ -1,12 +1,16 @@
 //! `migrate` and `check`, and a server that is not as it should be.
 
+use std::{process::Command, time::Duration};
+
 use dosi::postgres::{
-    Fault, migrations,
+    Fault,
+    migrations::{self, Migrated, migrate},
     pool::{PoolSettings, build},
     setup::{SetupFault, check},
 };
+use tokio::time::Instant;
 
-use crate::database::Database;
+use crate::database::{Database, soon};
 
 #[tokio::test]
 async fn what_is_missing_is_told_in_one_line() {
@@ -15,11 +19,34 @@ async fn what_is_missing_is_told_in_one_line() {
     let elsewhere = check(&client, "elsewhere").await;
     assert!(matches!(elsewhere, Err(SetupFault::NoDos { table: "services", .. })), "{elsewhere:?}");
     assert_eq!(check(&client, "pathwaysdos").await, Err(SetupFault::NotMigrated));
-    assert_eq!(migrations::migrate(&mut client).await, Ok(migrations::VERSION));
-    assert_eq!(migrations::migrate(&mut client).await, Ok(0));
+    let version = migrations::VERSION;
+    assert_eq!(migrate(&mut client, soon()).await, Ok(Migrated { version, applied: version }));
+    assert_eq!(migrate(&mut client, soon()).await, Ok(Migrated { version, applied: 0 }));
+    assert_eq!(check(&client, "pathwaysdos").await, Ok(()));
+    let newer = version + 1;
+    client.batch_execute(&format!("INSERT INTO dos_integration.migrations VALUES ({newer}, 'newer')")).await.unwrap();
+    assert_eq!(migrate(&mut client, soon()).await, Ok(Migrated { version: newer, applied: 0 }), "the schema's");
     assert_eq!(check(&client, "pathwaysdos").await, Ok(()));
     client.batch_execute("DELETE FROM dos_integration.migrations").await.unwrap();
     assert!(matches!(check(&client, "pathwaysdos").await, Err(SetupFault::Outdated { found: 0, .. })));
+    drop(client);
+    database.drop().await;
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_hold_every_event_is_refused() {
+    let latin1 = "TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'";
+    let Some(database) = Database::bare_with(latin1).await else { return };
+    let mut client = database.client().await;
+    migrate(&mut client, soon()).await.unwrap();
+    let refused = check(&client, "pathwaysdos").await.unwrap_err();
+    assert_eq!(refused, SetupFault::Encoding { found: "LATIN1".to_owned() });
+    assert!(refused.to_string().starts_with("DOSI_DATABASE_URL: "), "{refused}");
+    // What it would come to.
+    let stored = client
+        .execute("INSERT INTO users (username, firstname, lastname, createdtime) VALUES ('u', $1, '', now())", &[&"ł"]);
+    let fault = Fault::from(stored.await.unwrap_err());
+    assert!(matches!(&fault, Fault::Content { sqlstate, .. } if sqlstate == "22P05"), "{fault}");
     drop(client);
     database.drop().await;
 }
@@ -35,7 +62,7 @@ async fn a_schema_of_the_first_version_is_brought_up_to_date() {
     database.execute(first).await;
     let mut client = database.client().await;
     assert!(matches!(check(&client, "pathwaysdos").await, Err(SetupFault::Outdated { found: 1, .. })));
-    assert_eq!(migrations::migrate(&mut client).await, Ok(migrations::VERSION - 1));
+    assert_eq!(migrate(&mut client, soon()).await.map(|done| done.applied), Ok(migrations::VERSION - 1));
     assert_eq!(check(&client, "pathwaysdos").await, Ok(()));
     let columns = "SELECT string_agg(attname, ' ') FROM pg_attribute
         WHERE attrelid = 'dos_integration.change_event_archive_ods_code'::regclass";
@@ -49,9 +76,41 @@ async fn a_schema_of_the_first_version_is_brought_up_to_date() {
 async fn two_migrations_at_once_are_one() {
     let Some(database) = Database::bare().await else { return };
     let (mut first, mut second) = (database.client().await, database.client().await);
-    let (one, other) = tokio::join!(migrations::migrate(&mut first), migrations::migrate(&mut second));
-    assert_eq!(one.unwrap() + other.unwrap(), migrations::VERSION);
+    let (one, other) = tokio::join!(migrate(&mut first, soon()), migrate(&mut second, soon()));
+    assert_eq!(one.unwrap().applied + other.unwrap().applied, migrations::VERSION);
     drop((first, second));
+    database.drop().await;
+}
+
+/// Longer than the session's lock time-out, which a table has: an index may take minutes.
+#[tokio::test]
+async fn a_migration_that_is_at_work_is_waited_for_until_the_deadline() {
+    let Some(database) = Database::bare().await else { return };
+    let (holder, mut client) = (database.client().await, database.client().await);
+    holder.batch_execute("SELECT pg_advisory_lock(1685025641)").await.unwrap();
+    let fault = migrate(&mut client, Instant::now() + Duration::from_secs(1)).await.unwrap_err();
+    assert!(fault.is_contention() && fault.to_string().contains("dosi migrate"), "{fault}");
+    let (done, ()) = tokio::join!(migrate(&mut client, soon()), async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        holder.batch_execute("SELECT pg_advisory_unlock_all()").await.unwrap();
+    });
+    assert_eq!(done.unwrap().applied, migrations::VERSION);
+    drop((holder, client));
+    database.drop().await;
+}
+
+/// The kernel goes on acknowledging for a process that is stopped: neither keep-alives nor a time-out of the server tell.
+#[tokio::test]
+async fn a_server_that_is_frozen_does_not_hold_a_migration() {
+    let Some(database) = Database::bare().await else { return };
+    let mut client = database.client().await;
+    let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    let signal = |name: &str| Command::new("kill").args([name, &pid.to_string()]).status().unwrap().success();
+    assert!(signal("-STOP"));
+    let ended = migrate(&mut client, Instant::now() + Duration::from_secs(1)).await;
+    assert!(signal("-CONT"));
+    assert!(matches!(ended, Err(Fault::ConnectionLost { .. })), "{ended:?}");
+    drop(client);
     database.drop().await;
 }
 

@@ -122,6 +122,30 @@ async fn the_archive_refuses_nothing() {
     database.drop().await;
 }
 
+/// Rule 1.5: what leads back to the record.
+#[tokio::test]
+async fn an_archived_event_names_its_record() {
+    let Some(database) = Database::new().await else { return };
+    let row = ArchiveRow {
+        ods_code: "FA002",
+        sequence_number: Some(-7),
+        received_at: now() - chrono::TimeDelta::days(400),
+        event: "{}",
+        correlation_id: "c-1",
+        source_partition: 3,
+        source_offset: 42,
+    };
+    let mut client = database.client().await;
+    let tx = begin(&mut client).await;
+    archive::insert(&tx, TOPIC, &[row]).await.unwrap();
+    tx.commit().await.unwrap();
+    let kept = "SELECT concat_ws(' ', ods_code, sequence_number, received_at, event, correlation_id, source_topic,
+        source_partition, source_offset) FROM dos_integration.change_event_archive";
+    assert_eq!(database.text(kept).await, "FA002 -7 2025-04-27 10:30:00+00 {} c-1 events 3 42");
+    drop(client);
+    database.drop().await;
+}
+
 #[tokio::test]
 async fn a_statement_that_takes_too_long_is_nobodys_fault_yet() {
     let Some(database) = Database::new().await else { return };

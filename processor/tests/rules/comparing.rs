@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use dosi::domain::{
-    audit::{Outcome, Report},
+    audit::{Outcome, Report, ServiceFacts},
     opening_times::{DayId, Notation, Written},
     service::{Location, Service, ZCode},
 };
+use itertools::Itertools as _;
 use serde_json::{Value, json};
 
 use crate::support::examples::{
@@ -62,6 +63,8 @@ fn rule_5_1_what_equals_dos_is_no_change_valid_or_not_and_what_is_not_valid_is_r
     assert_eq!((same.outcome, errors(&same).len()), (Outcome::Unchanged, 0));
     let decision = run(&mut dos([with_web(None)]), &with_website("Not valid"));
     assert_eq!(errors(&decision), ["Website is not valid"]);
+    let Report::GenericChangeEventError { info, .. } = &decision.reports[0] else { panic!() };
+    assert_eq!(info.as_deref(), Some("Not valid"), "as it was received, not in the form of DoS");
     assert_eq!((decision.outcome, counts(&decision)), (Outcome::Unchanged, (1, 0, 0)));
 }
 
@@ -122,7 +125,7 @@ fn rule_5_4_spelling_alone_is_no_change() {
 
 #[test]
 fn rule_5_4_a_valid_postcode_takes_the_tables_spelling_and_all_six_columns() {
-    for spelling in ["EX25SE", "EX2 5SE", "EX2  5SE", "E X25SE"] {
+    for spelling in ["EX25SE", "EX2 5SE", "EX2  5SE", "E X25SE", "ex2 5se", " EX2  5SE", "ex25se "] {
         let mut dos = dos([pharmacy(1)]);
         let incomplete = Location { latitude: None, ..location("EX2 5SE", Some("WRONG")) };
         let later = location("EX25SE", Some("LATER"));
@@ -311,6 +314,17 @@ fn rule_5_8_status_follows_the_event() {
     }
 }
 
+/// Section 13, 1.6: it holds nothing, as an empty list does.
+#[test]
+fn rule_5_8_services_that_are_no_list_switch_off() {
+    for services in [json!("SRV0560"), json!({"ServiceCode": "SRV0560"}), json!(560), json!(true), json!(null)] {
+        let mut dos = dos([pharmacy(1), service_of_type(2, 148, 1)]);
+        let decision = run(&mut dos, &event_with(json!({"Services": services})));
+        assert_eq!(updates(&decision), [("cmsorgstatus", "modify", Some("active"), Some("closed"))], "{services}");
+        assert_eq!(dos.services[&2].status_id, 2);
+    }
+}
+
 #[test]
 fn rule_6_4_fix_a_pair_that_does_not_exist_is_reported_and_history_says_nothing() {
     let held = Service { z_codes: [ZCode::PALLIATIVE_CARE].into(), ..pharmacy(1) };
@@ -381,15 +395,28 @@ fn rule_6_8_widths_count_code_points_and_only_what_is_written_counts() {
 
 #[test]
 fn facts_about_a_service_are_those_before_the_events_changes() {
-    let mut dos = dos([pharmacy(1), service_of_type(2, 148, 3)]);
+    let blood_pressure = Service { type_name: "Blood Pressure".to_owned(), ..service_of_type(2, 148, 3) };
+    let mut dos = dos([pharmacy(1), blood_pressure]);
     dos.locations = vec![location("EX2 5SE", Some("EXETER"))];
     let event = event_with(json!({"Postcode": "EX2 5SE", "Address1": "2", "Services": [{"ServiceCode": "SRV0560"}]}));
-    for report in run(&mut dos, &event).reports {
-        if let Report::ServiceUpdate { service, .. } = report {
-            assert_eq!(service.postcode.as_deref(), Some("LS1 4AP"));
-            assert_eq!(service.address.as_deref(), Some("1 High Street$Leeds"));
-            assert_eq!(service.status, if service.id == 2 { "commissioning" } else { "active" });
-        }
-    }
+    let decision = run(&mut dos, &event);
+    let facts = |id: i32, status: &str, type_id: i32, type_name: &str| ServiceFacts {
+        id,
+        uid: format!("uid-{id}"),
+        name: format!("Pharmacy {id}"),
+        status: status.to_owned(),
+        type_id,
+        type_name: type_name.to_owned(),
+        region: "Region".to_owned(),
+        address: Some("1 High Street$Leeds".to_owned()),
+        postcode: Some("LS1 4AP".to_owned()),
+    };
+    let expected = [facts(1, "active", 13, "Pharmacy"), facts(2, "commissioning", 148, "Blood Pressure")];
+    let told = decision.reports.iter().filter_map(|report| match report {
+        Report::ServiceUpdate { service, .. } => Some(&**service),
+        _ => None,
+    });
+    let told: Vec<&ServiceFacts> = told.dedup().collect();
+    assert_eq!(told, expected.iter().collect::<Vec<_>>());
     assert_eq!(Written(hours(1, 2), Notation::Seconds).to_string(), "3600-7200");
 }

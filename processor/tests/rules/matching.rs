@@ -116,16 +116,18 @@ fn rule_3_4_hidden_or_closed_stops_there() {
 
 #[test]
 fn rule_3_5_invalid_opening_times_leave_opening_times_alone_and_nothing_else() {
-    let mut dos = dos([pharmacy(1), service_of_type(2, 132, 1)]);
+    let enhanced = Service { type_name: "Enhanced".to_owned(), ..service_of_type(2, 132, 1) };
+    let distance = Service { type_name: "Distance".to_owned(), ..service_of_type(3, 134, 1) };
+    let mut dos = dos([distance, pharmacy(1), enhanced]);
     let event = event_with(json!({"OpeningTimes": [open("Monday", "08:00", "08:00")], "Address1": "2 High Street"}));
     let decision = run(&mut dos, &event);
-    assert_eq!(keys(&decision), ["INVALID_OPEN_TIMES", "SERVICE_UPDATE", "SERVICE_UPDATE"]);
+    assert_eq!(keys(&decision), ["INVALID_OPEN_TIMES", "SERVICE_UPDATE", "SERVICE_UPDATE", "SERVICE_UPDATE"]);
     let Report::InvalidOpenTimes { opening_times, service_uids, service_types, .. } = &decision.reports[0] else {
         panic!()
     };
     assert_eq!(opening_times.as_deref().unwrap(), event["OpeningTimes"].to_string());
-    assert_eq!(service_uids, &["uid-1", "uid-2"]);
-    assert_eq!(service_types.len(), 2);
+    assert_eq!(service_uids, &["uid-1", "uid-2", "uid-3"]);
+    assert_eq!(service_types, &["Pharmacy", "Enhanced", "Distance"]);
     assert_eq!(dos.services[&1].opening, pharmacy(1).opening);
 }
 

@@ -51,6 +51,23 @@ fn rejectable_ones_are_rejected_with_a_report_and_a_mail_each() {
 }
 
 #[test]
+fn rule_4_1_each_key_of_the_list_and_no_other() {
+    let columns =
+        ["postaladdress", "cmseastings", "cmsnorthings", "cmsorgtown", "postalcode", "cmstelephoneno", "cmsurl"];
+    let days = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
+    let keys: Vec<String> =
+        columns.map(str::to_owned).into_iter().chain(days.map(|day| format!("cmsopentime{day}"))).collect();
+    assert_eq!(keys.len(), 14);
+    let value = |key: &str| json!({"new": {key: {"changetype": "modify", "data": "a", "previous": "b"}}}).to_string();
+    for key in keys {
+        let misspelt = format!("{}x", &key[..key.len() - 1]);
+        let mut dos = with_rows([row("a", 1, &value(&key)), row("b", 1, &value(&misspelt))]);
+        run(&mut dos, &event());
+        assert_eq!(rejected(&dos), ["a"], "{key}");
+    }
+}
+
+#[test]
 fn they_are_told_before_the_services_other_reports() {
     let mut dos = with_rows([row("a", 2, OURS)]);
     let decision = run(&mut dos, &with_phone("1"));

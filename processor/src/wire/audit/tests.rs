@@ -4,9 +4,13 @@ use apache_avro::{reader::datum::GenericDatumReader, types::Value};
 use serde_json::{Map, Value as Json, json};
 
 use super::{bounds::*, *};
-use crate::domain::{
-    audit::{ChangeType, Outcome, ServiceFacts},
-    change_event::Organisation,
+use crate::{
+    domain::{
+        audit::{ChangeType, Outcome, ServiceFacts},
+        batch::InputBody,
+        change_event::Organisation,
+    },
+    wire::{change_event::decode, record::InputRecord},
 };
 
 const SCHEMA_ID: u32 = 0x0102_0304;
@@ -35,10 +39,10 @@ fn service() -> Arc<ServiceFacts> {
         name: "Lords Pharmacy".to_owned(),
         status: "active".to_owned(),
         type_id: 13,
-        type_name: "Pharmacy".to_owned(),
+        type_name: "Pharmacy type".to_owned(),
         region: "London".to_owned(),
         address: Some("1 High St$Town".to_owned()),
-        postcode: None,
+        postcode: Some("TN1 1AA".to_owned()),
     })
 }
 
@@ -53,8 +57,8 @@ fn organisation() -> Arc<Organisation> {
         parent_name: text("Parent"),
         address_1: text("1 High St"),
         address_2: text(" "),
-        address_3: text(""),
-        city: None,
+        address_3: text("Old Town"),
+        city: text("Dover"),
         county: text("Kent"),
         postcode: text("AB1 2CD"),
     })
@@ -108,13 +112,14 @@ fn service_fields() -> Json {
         "service_name": "Lords Pharmacy",
         "service_status": "active",
         "service_type_id": 13,
-        "service_type": "Pharmacy",
+        "service_type": "Pharmacy type",
         "service_region": "London",
         "service_address": "1 High St$Town",
+        "service_postcode": "TN1 1AA",
     })
 }
 
-/// What was received as `""` or not at all is null; a blank is kept.
+/// A blank is kept.
 fn organisation_fields() -> Json {
     json!({
         "organisation_name": "Lords",
@@ -125,6 +130,8 @@ fn organisation_fields() -> Json {
         "parent_organisation_name": "Parent",
         "address_1": "1 High St",
         "address_2": " ",
+        "address_3": "Old Town",
+        "city": "Dover",
         "county": "Kent",
         "postcode": "AB1 2CD",
     })
@@ -250,6 +257,71 @@ fn every_report_reads_back_field_by_field() {
         assert_eq!(record.key.as_deref(), Some(b"FA123".as_slice()));
         assert_eq!((record.topic, record.source_offset), (OutputTopic::Audit, 42));
     }
+}
+
+#[test]
+fn what_is_empty_or_not_there_is_null() {
+    let service = ServiceFacts { address: Some(String::new()), postcode: None, ..(*service()).clone() };
+    let organisation = Organisation { city: None, address_3: Some(String::new()), ..(*organisation()).clone() };
+    let (service, organisation) = (Arc::new(service), Arc::new(organisation));
+    let record = encoder().encode(&envelope(), &[Report::HiddenOrClosed { service, organisation }]).unwrap().remove(0);
+    let fields = decoded(&record);
+    for absent in ["service_address", "service_postcode", "city", "address_3"] {
+        assert!(!fields.contains_key(absent), "{absent}");
+    }
+}
+
+/// Interface, section 3: as received, each in its own field. From the event's text to the record: two fields that change
+/// places anywhere on that way are seen here.
+#[test]
+fn an_organisation_is_told_as_it_was_received() {
+    let event = json!({
+        "ODSCode": "FA123",
+        "OrganisationName": "the name",
+        "OrganisationTypeId": "PHA",
+        "OrganisationType": "the type",
+        "OrganisationSubType": "Community",
+        "OrganisationStatus": "the status",
+        "ParentOrganisation": { "ODSCode": "the parent's code", "OrganisationName": "the parent" },
+        "Address1": "address one",
+        "Address2": "address two",
+        "Address3": "address three",
+        "Address4": "address four",
+        "City": "the city",
+        "County": "the county",
+        "Postcode": "the postcode",
+    });
+    let value = event.to_string().into_bytes();
+    let input = InputRecord {
+        topic: "in".into(),
+        partition: 0,
+        offset: 0,
+        timestamp_ms: 0,
+        key: None,
+        value: Some(value.clone()),
+        headers: vec![("sequence-number".to_owned(), Some(b"1".to_vec()))],
+    };
+    let InputBody::Event { event, .. } = decode(&input, Ok(&value)).input.body else { panic!("it is refused") };
+    let report = Report::UnmatchedPharmacy { organisation: event.organisation };
+    let record = encoder().encode(&envelope(), &[report]).unwrap().remove(0);
+    let mut fields = decoded(&record);
+    fields.retain(|name, _| !common().as_object().unwrap().contains_key(name) && name != "event_id");
+    let expected = json!({
+        "report_key": "UNMATCHED_PHARMACY",
+        "organisation_name": "the name",
+        "organisation_type_id": "PHA",
+        "organisation_type": "the type",
+        "organisation_sub_type": "Community",
+        "organisation_status": "the status",
+        "parent_organisation_name": "the parent",
+        "address_1": "address one",
+        "address_2": "address two",
+        "address_3": "address three",
+        "city": "the city",
+        "county": "the county",
+        "postcode": "the postcode",
+    });
+    assert_eq!(Json::Object(fields), expected);
 }
 
 #[test]

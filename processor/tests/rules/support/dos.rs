@@ -127,7 +127,7 @@ impl Dos {
             state.services.insert(code, services.filter_map(|service| read(service, code)).collect());
         }
         for wanted in postcodes_to_look_up(inputs, &state) {
-            let probes: BTreeSet<String> = postcode::spellings(&wanted).into_iter().collect();
+            let probes = postcode::spellings(&wanted);
             let rows = self.locations.iter().filter(|row| probes.contains(&row.postcode)).cloned().collect();
             state.locations.insert(wanted, rows);
         }
