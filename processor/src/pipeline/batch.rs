@@ -29,7 +29,7 @@ use crate::{
     wire::{
         audit::Envelope,
         change_event::{self, Decoded, Undecodable},
-        dead_letter,
+        dead_letter, headers,
         record::{InputRecord, OutputRecord},
     },
 };
@@ -308,6 +308,7 @@ fn count(shared: &Shared, events: &[Prepared], decisions: &[EventDecision]) {
 /// who look closely.
 fn tell(event: &Prepared, decision: &EventDecision) {
     let correlation_id = event.decoded.input.correlation_id.as_str();
+    let trace_id = headers::trace_id(&event.record.headers);
     // A code that is refused may be of any length.
     let ods_code = event.decoded.ods_code.as_deref().filter(|code| !code.is_empty());
     let ods_code = ods_code.map(|code| code.chars().take(ODS_CODE_CHARS).collect::<String>());
@@ -315,12 +316,12 @@ fn tell(event: &Prepared, decision: &EventDecision) {
     let outcome = decision.outcome.as_str();
     match (&decision.dead_letter, decision.outcome) {
         (Some(DeadLetter { reason, .. }), _) => {
-            tracing::warn!(correlation_id, ods_code, partition, offset, outcome, reason, "event refused");
+            tracing::warn!(correlation_id, trace_id, ods_code, partition, offset, outcome, reason, "event refused");
         }
         (None, Outcome::Updated) => {
-            tracing::info!(correlation_id, ods_code, partition, offset, outcome, "event applied");
+            tracing::info!(correlation_id, trace_id, ods_code, partition, offset, outcome, "event applied");
         }
-        (None, _) => tracing::debug!(correlation_id, ods_code, partition, offset, outcome, "event applied"),
+        (None, _) => tracing::debug!(correlation_id, trace_id, ods_code, partition, offset, outcome, "event applied"),
     }
 }
 
