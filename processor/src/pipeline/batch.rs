@@ -262,7 +262,7 @@ pub fn archived(event: &Prepared) -> Option<archive::ArchiveRow<'_>> {
         ods_code: event.decoded.ods_code.as_deref()?,
         sequence_number: event.decoded.sequence_number,
         received_at: DateTime::from_timestamp_millis(event.record.timestamp_ms).unwrap_or_default(),
-        event: event.decoded.archive.as_deref()?,
+        event: event.decoded.archive()?,
         correlation_id: &event.decoded.input.correlation_id,
         source_partition: event.record.partition,
         source_offset: event.record.offset,
