@@ -17,6 +17,7 @@ use crate::{
         matching, postcode,
     },
     fault_injection::{Mutant, is},
+    kafka::registry::SchemaKind,
     postgres::{
         self, Fault,
         apply::ApplyContext,
@@ -28,7 +29,7 @@ use crate::{
     telemetry::metrics::Stage,
     wire::{
         audit::Envelope,
-        change_event::{self, Decoded, Undecodable},
+        change_event::{self, Decoded, FRAME_BYTES, Undecodable, ValueForm, value_form},
         dead_letter, headers,
         record::{InputRecord, OutputRecord},
     },
@@ -331,11 +332,18 @@ pub fn seconds_since(timestamp_ms: i64) -> f64 {
     Duration::from_millis(elapsed.unsigned_abs()).as_secs_f64()
 }
 
-/// The JSON of a record's value, after the registry was asked about a frame.
-pub fn decode(record: InputRecord, json: Result<std::ops::Range<usize>, Undecodable>) -> Prepared {
-    let decoded = {
-        let value = record.value.as_deref().unwrap_or_default();
-        change_event::decode(&record, json.map(|range| &value[range]))
+/// Reads a record; `kind` is what the schema id of its frame names, if it has one.
+pub fn decode(record: InputRecord, kind: Option<SchemaKind>) -> Prepared {
+    let value = record.value.as_deref().unwrap_or_default();
+    let json = match (value_form(value), kind) {
+        (None, _) => Err(Undecodable::Frame),
+        (Some(ValueForm::Plain), _) => Ok(value),
+        (Some(ValueForm::Framed { .. }), Some(SchemaKind::Json)) => Ok(&value[FRAME_BYTES..]),
+        (Some(ValueForm::Framed { .. }), Some(SchemaKind::Other)) => Err(Undecodable::OtherFormat),
+        (Some(ValueForm::Framed { .. }), Some(SchemaKind::Unknown) | None) => Err(Undecodable::Schema),
+        (Some(ValueForm::Framed { .. }), Some(SchemaKind::Avro(schema))) => {
+            return Prepared { decoded: change_event::decode_avro(&record, &schema), record };
+        }
     };
-    Prepared { record, decoded }
+    Prepared { decoded: change_event::decode(&record, json), record }
 }
