@@ -186,9 +186,10 @@ impl Partitions for Lanes {
     }
 
     fn unreadable(&self, line: Option<String>) {
-        match &line {
-            Some(line) => tracing::error!("{line}"),
-            None => tracing::info!("records can be read again"),
+        if let Some(line) = &line {
+            tracing::error!("{line}");
+        } else {
+            tracing::info!("records can be read again");
         }
         self.shared.readiness.set("input", line);
     }

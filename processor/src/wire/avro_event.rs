@@ -174,8 +174,8 @@ impl<'a> Writing<'a> {
                 let index = self.length()?;
                 self.value(*variants.get(index)?, depth)
             }
-            Type::List(items) => self.blocks(b"[]", |writing| writing.value(*items, depth)),
-            Type::Map(values) => self.blocks(b"{}", |writing| {
+            Type::List(items) => self.blocks(*b"[]", |writing| writing.value(*items, depth)),
+            Type::Map(values) => self.blocks(*b"{}", |writing| {
                 writing.text()?;
                 writing.push(b":")?;
                 writing.value(*values, depth)
@@ -196,7 +196,7 @@ impl<'a> Writing<'a> {
     }
 
     /// A list or a map: blocks, each with how many it holds; a number below zero is followed by the block's length in bytes.
-    fn blocks(&mut self, brackets: &[u8; 2], mut one: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
+    fn blocks(&mut self, brackets: [u8; 2], mut one: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
         self.push(&brackets[..1])?;
         let mut is_first = true;
         loop {
