@@ -29,8 +29,9 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     Target { name: "value", run: targets::value::run, is_json: true },
+    Target { name: "avro", run: targets::avro::run, is_json: false },
     Target { name: "headers", run: targets::headers::run, is_json: false },
     Target { name: "events", run: targets::events::run, is_json: false },
     Target { name: "fields", run: targets::fields::run, is_json: false },

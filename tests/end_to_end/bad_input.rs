@@ -10,7 +10,7 @@ use dosi_tests::topics::{self, Record};
 use serde_json::{Value, json};
 
 use crate::bad_records::{
-    CODE, Case, Expect, Kept, PLANTED, codes, fields_and_headers, frames, odd_events, values, with,
+    AVRO_SCHEMA, CODE, Case, Expect, Kept, PLANTED, codes, fields_and_headers, frames, odd_events, values, with,
 };
 use crate::support_faults::{Outcomes, World, good, record};
 
@@ -34,10 +34,7 @@ pub(crate) fn any_json() -> Value {
 async fn each_bad_record_has_its_outcome_and_the_partition_goes_on() {
     let addresses = Addresses::from_env().unwrap();
     let json_id = register(&addresses, &any_json());
-    let avro_id = register(
-        &addresses,
-        &json!({"schema": r#"{"type":"record","name":"Event","fields":[{"name":"code","type":"string"}]}"#}),
-    );
+    let avro_id = register(&addresses, &json!({"schema": AVRO_SCHEMA}));
     let cases: Vec<_> = [values(), codes(), fields_and_headers(), odd_events(), frames(json_id, avro_id)]
         .into_iter()
         .flatten()

@@ -1,5 +1,6 @@
 //! Bad and odd records, each with what is to become of it.
 
+use apache_avro::{Schema, writer::datum::GenericDatumWriter};
 use dosi_tests::topics::Record;
 use serde_json::{Value, json};
 
@@ -106,6 +107,17 @@ pub(crate) fn framed(id: u32, json: &str) -> Vec<u8> {
     [&[0][..], &id.to_be_bytes(), json.as_bytes()].concat()
 }
 
+/// The schema of a change event in Avro.
+pub(crate) const AVRO_SCHEMA: &str = include_str!("../data/change-event.avsc");
+
+/// An event as a publisher with that schema sends it.
+fn framed_avro(id: u32, event: &str) -> Vec<u8> {
+    let schema = Schema::parse_str(AVRO_SCHEMA).unwrap();
+    let event = apache_avro::to_value(serde_json::from_str::<Value>(event).unwrap()).unwrap().resolve(&schema).unwrap();
+    let datum = GenericDatumWriter::builder(&schema).build().unwrap().write_value_to_vec(event).unwrap();
+    [&[0][..], &id.to_be_bytes(), &datum].concat()
+}
+
 pub(crate) fn values() -> Vec<Case> {
     let undecodable: &[&str] = &["Value not decodable"];
     let staff = || Kept::Omitted("undecodable");
@@ -126,6 +138,7 @@ pub(crate) fn values() -> Vec<Case> {
         Case::undecodable("a frame that ends within itself", b"\0\0\0", undecodable, Kept::AsItCame),
         Case::undecodable("a list", b"[]", &["Value is not an object"], Kept::AsItCame),
         Case::undecodable("a number", b"7", &["Value is not an object"], Kept::AsItCame),
+        Case::undecodable("a list with an escape", br#"["caf\u00e9"] "#, &["Value is not an object"], Kept::AsItCame),
         Case::undecodable("a list with staff", listed.as_bytes(), &["Value is not an object"], staff()),
         Case::undecodable("empty", b"", &["Value missing"], Kept::Nothing),
         Case::rejected("tombstone", Record { value: None, ..good(CODE, 1, "") }, &["Value missing"])
@@ -306,6 +319,9 @@ pub(crate) fn frames(json_id: u32, avro_id: u32) -> Vec<Case> {
     let plain = with(&json!({"OrganisationTypeId": "GPB"}));
     let framed_text = |text: &str| String::from_utf8(framed(json_id, text)).unwrap();
     let undecodable = &["Value not decodable"];
+    let staff = json!([{"FamilyName": PLANTED}]);
+    let avro = profile(CODE, "0113 9").to_string().replacen('{', &format!(r#"{{"Staff":{staff},"#), 1);
+    let wrong_avro = with(&json!({"OrganisationTypeId": "GPB", "Contacts": null, "Staff": staff}));
     vec![
         Case::new("a JSON frame", record(CODE, 8, framed(json_id, &value)), Expect::Outcome("UPDATED"))
             .numbered(json!(8)),
@@ -315,8 +331,24 @@ pub(crate) fn frames(json_id: u32, avro_id: u32) -> Vec<Case> {
             &["OrganisationTypeId not supported"],
         )
         .keeping(Kept::WithoutStaff(framed_text(&plain))),
+        Case::new("an Avro frame", record(CODE, 9, framed_avro(avro_id, &avro)), Expect::Outcome("UPDATED"))
+            .numbered(json!(9)),
+        Case::rejected(
+            "an Avro frame that is rejected",
+            record(CODE, 1, framed_avro(avro_id, &wrong_avro)),
+            &["OrganisationTypeId not supported"],
+        )
+        .keeping(Kept::WithoutStaff(AVRO_AS_JSON.to_owned())),
         // In Avro no field's name is spelled out: what looks harmless need not be.
-        Case::undecodable("an Avro frame", &framed(avro_id, &redacted), undecodable, Kept::Omitted("undecodable")),
+        Case::undecodable("no Avro", &framed(avro_id, &redacted), undecodable, Kept::Omitted("undecodable")),
         Case::undecodable("an unknown schema", &framed(0x7fff_fff0, &redacted), undecodable, Kept::AsItCame),
+        Case::undecodable("an id of no registry", &framed(0xffff_fff0, &redacted), undecodable, Kept::AsItCame),
     ]
 }
+
+/// What is left of the rejected one.
+const AVRO_AS_JSON: &str = concat!(
+    r#"{"ODSCode":"FB001","OrganisationTypeId":"GPB","OrganisationSubType":"Community","OrganisationName":"Pharmacy FB001","#,
+    r#""OrganisationStatus":"Visible","Address1":"1 High Street","City":"Leeds","Postcode":"LS1 1AA","Contacts":null,"#,
+    r#""OpeningTimes":[],"UecServices":null,"Services":null,"ParentOrganisation":null,"Geocode":null,"Other":{}}"#
+);

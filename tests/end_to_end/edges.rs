@@ -1,4 +1,5 @@
-//! Edges of the log and the group: partitions that are added, gaps, records larger than a fetch, two instances with one name.
+//! Edges of the log and the group: partitions that are added, gaps, compressed records, records larger than a fetch, two instances
+//! with one name.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -42,6 +43,23 @@ async fn partitions_that_are_added_are_served_from_their_start() {
     assert_eq!((outcomes.count("UPDATED"), outcomes.dead_letters.len()), (2 + 8 + 4, 0));
     wait_until_ready(&second).await;
     assert_eq!(readiness(&running).status, 200);
+}
+
+/// A codec that the client is built without would stop the partition.
+#[tokio::test]
+async fn records_of_every_compression_are_read() {
+    let world = World::new(&CODES, 1).await;
+    let running = world.run();
+    for (code, codec) in CODES.into_iter().zip(["gzip", "snappy", "lz4", "zstd"]) {
+        // Large enough to become smaller.
+        let event = with(&json!({"ODSCode": code, "Padding": "x".repeat(10_000)}));
+        topics::produce_compressed(&world.addresses, world.dosi.input_topic(), codec, &[record(code, 1, event)])
+            .await
+            .unwrap();
+        world.wait_for_phone(code, "01131").await;
+    }
+    wait_until_ready(&running).await;
+    assert_eq!(world.outcomes().await.count("UPDATED"), CODES.len());
 }
 
 /// A log whose offsets have gaps, one of them where the position stands.

@@ -187,18 +187,23 @@ async fn a_registry_that_goes_away_holds_up_what_needs_it() {
     passing.abort();
     assert!(passing.await.unwrap_err().is_cancelled());
     let value = framed(id, &profile(CODES[0], "0113 1").to_string());
+    let ahead = Record { partition: Some(0), ..good(CODES[3], 1, "0113 1") };
     let needing = Record { partition: Some(0), ..record(CODES[0], 1, value) };
     let behind = Record { partition: Some(0), ..good(CODES[1], 1, "0113 1") };
     let beside = Record { partition: Some(1), ..good(CODES[2], 1, "0113 1") };
-    world.produce(&[needing, behind, beside]).await;
+    world.produce(&[ahead, needing, behind, beside]).await;
 
-    wait_until_not_ready(&running, "registry: ").await;
-    world.wait_for_phone(CODES[2], "01131").await;
+    wait_until_not_ready(&running, "registry (partition 0): ").await;
+    for code in [CODES[2], CODES[3]] {
+        world.wait_for_phone(code, "01131").await;
+    }
+    let retries = r#"dosi_retries_total{dependency="registry"}"#;
+    until("the tries are counted", async || running.metric(retries).unwrap() > Some(1.0)).await;
     assert_eq!((world.phone(CODES[0]).await, world.phone(CODES[1]).await), (None, None));
     let _passing = pass_on(port, authority).await;
     wait_until_ready(&running).await;
     let outcomes = world.outcomes().await;
-    assert_eq!((outcomes.count("UPDATED"), outcomes.dead_letters.len()), (3, 0));
+    assert_eq!((outcomes.count("UPDATED"), outcomes.dead_letters.len()), (4, 0));
 }
 
 /// Each question lasts until it is given up after five seconds: in the one place that there is in the database, those of nine
@@ -220,7 +225,7 @@ async fn a_registry_that_hangs_holds_up_no_other_partition() {
     let value = framed(1, &profile(CODES[0], "0113 1").to_string());
     let asking = |partition| Record { partition: Some(partition), ..record(CODES[0], 1, value.clone()) };
     world.produce(&(0..ASKING).map(asking).collect::<Vec<_>>()).await;
-    wait_until_not_ready(&running, "registry: ").await;
+    wait_until_not_ready(&running, "registry (partition ").await;
 
     let since = Instant::now();
     world.produce(&[Record { partition: Some(ASKING), ..good(CODES[1], 1, "0113 1") }]).await;

@@ -108,8 +108,14 @@ impl Record {
 
 /// Produces records in order and returns when all are acknowledged.
 pub async fn produce(addresses: &Addresses, topic: &str, records: &[Record]) -> Result<()> {
+    produce_compressed(addresses, topic, "none", records).await
+}
+
+/// The same, compressed by this codec where that makes them smaller.
+pub async fn produce_compressed(addresses: &Addresses, topic: &str, codec: &str, records: &[Record]) -> Result<()> {
     let producer: FutureProducer = client(addresses)
         .set("enable.idempotence", "true")
+        .set("compression.type", codec)
         .set("partitioner", "murmur2_random")
         .set("message.max.bytes", "10000000")
         .set("linger.ms", "5")

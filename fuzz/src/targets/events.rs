@@ -71,6 +71,6 @@ fn check(dos: &Dos, records: &[InputRecord]) {
     for ((record, decoded), decision) in records.iter().zip(&decoded).zip(&decisions) {
         audit(record, decoded, decision);
         dead_letter(record, decoded, 1 << 20);
-        assert!(!decoded.archive.as_deref().is_some_and(has_staff), "a member Staff is archived");
+        assert!(!decoded.archive().is_some_and(has_staff), "a member Staff is archived");
     }
 }

@@ -1,6 +1,7 @@
 //! One module for each target.
 
 pub(crate) mod assignment;
+pub(crate) mod avro;
 pub(crate) mod database_url;
 pub(crate) mod events;
 pub(crate) mod fields;

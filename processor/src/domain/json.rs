@@ -113,6 +113,24 @@ pub fn has_lone_surrogate(document: &str) -> bool {
     false
 }
 
+/// A document with each `\u` escape as the character that it stands for, to be searched for words: it need not be JSON any more.
+/// Halves of pairs, and what other escapes stand for, are blanks.
+pub fn without_escapes(document: &str) -> String {
+    let mut text = String::new();
+    let mut rest = document;
+    while let Some(at) = rest.find('\\') {
+        text.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let (character, length) = match code_unit(rest) {
+            Some(unit) => (char::from_u32(unit.into()).unwrap_or(' '), ESCAPE_LENGTH),
+            None => (' ', 2),
+        };
+        text.push(character);
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    text + rest
+}
+
 /// Bytes of `\uXXXX`.
 const ESCAPE_LENGTH: usize = 6;
 

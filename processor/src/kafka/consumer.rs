@@ -5,6 +5,7 @@
 //! nothing waits for the group's committed offset (after a kill the broker holds it back for many seconds).
 
 mod callbacks;
+mod unreadable;
 
 use std::{
     collections::HashSet,
@@ -26,7 +27,10 @@ use rdkafka::{
 };
 use tokio::{sync::oneshot, time::timeout};
 
-use self::callbacks::{Assigned, Context};
+use self::{
+    callbacks::{Assigned, Context},
+    unreadable::Unreadable,
+};
 use super::{
     group,
     partitions::{Partitions, Room},
@@ -174,6 +178,7 @@ pub fn start(
                 full: HashSet::new(),
                 telling: None,
                 quiet,
+                unreadable: Unreadable::default(),
                 active_at: Instant::now(),
             }
             .run();
@@ -196,6 +201,7 @@ struct Loop {
     full: HashSet<i32>,
     telling: Option<Telling>,
     quiet: Duration,
+    unreadable: Unreadable,
     /// When something was last there to be done.
     active_at: Instant,
 }
@@ -219,6 +225,7 @@ impl Loop {
             }
             self.try_begins();
             self.resume_roomy();
+            self.tell_readable();
             let served = self.context().served();
             let Some(polled) = consumer.poll(self.longest_wait()) else {
                 // A poll also ends without a record when it has served a callback, and those overtake records.
@@ -250,6 +257,7 @@ impl Loop {
 
     fn deliver(&mut self, message: &BorrowedMessage<'_>) {
         let partition = message.partition();
+        self.unreadable.record_came();
         let begun = self.context().with_assigned(partition, |state| {
             state.active_at = Instant::now();
             state.at_end = false;
@@ -425,7 +433,7 @@ impl Loop {
         }
     }
 
-    fn error(&self, error: &KafkaError) {
+    fn error(&mut self, error: &KafkaError) {
         let partitions = &self.context().partitions;
         let fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
         match error.rdkafka_error_code() {
@@ -440,6 +448,7 @@ impl Loop {
             )),
             Some(RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset) => partitions.offset_out_of_range(),
             _ if fatal => partitions.fatal(format!("the Kafka consumer cannot go on: {error}")),
+            Some(code) if unreadable::is_lasting(code) => self.cannot_read(error),
             Some(RDKafkaErrorCode::AllBrokersDown) => partitions.brokers_reachable(false),
             _ if refusals::is_refusal(error) => partitions.refused(format!("Kafka refuses: {error}")),
             _ => tracing::debug!(%error, "poll"),

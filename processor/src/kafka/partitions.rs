@@ -36,6 +36,8 @@ pub trait Partitions: Send + Sync + 'static {
     fn brokers_reachable(&self, reachable: bool);
     /// The brokers no longer let this client do what it must: a right or a password was taken away, a certificate is out of date.
     fn refused(&self, line: String);
+    /// Some partition has records that cannot be read, whatever time passes; `None` when that is over.
+    fn unreadable(&self, line: Option<String>);
     /// The broker does not know the topic: nothing can go on, and no offset of it may be committed any more.
     fn topic_gone(&self, line: String);
     /// Nothing can go on.

@@ -6,7 +6,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -21,13 +21,15 @@ use serde::Deserialize;
 use crate::{
     config::{RegistrySettings, Secret},
     error::Failure,
-    wire::audit::AUDIT_SCHEMA,
+    wire::{audit::AUDIT_SCHEMA, avro_event::WriterSchema},
 };
 
 /// Longest wait for one answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Ids remembered at most; a topic has a handful.
 const IDS_MAX: usize = 10_000;
+/// Text of schemas that are remembered at most: what they are read into takes several times as much.
+const SCHEMA_BYTES_MAX: usize = 1 << 20;
 /// How long an id counts as unknown: it may be registered later.
 const UNKNOWN_FOR: Duration = Duration::from_secs(10);
 /// What audit schemas must stay compatible with.
@@ -71,12 +73,13 @@ impl From<RegistryError> for Failure {
 }
 
 /// What an id of a framed record names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum SchemaKind {
     Json,
-    Avro,
-    Protobuf,
-    /// The registry does not know the id, or knows it for a kind that dosi does not.
+    Avro(Arc<WriterSchema>),
+    /// Nothing that dosi can read values of: Protobuf, or an Avro schema that refers to others.
+    Other,
+    /// The registry does not know the id.
     Unknown,
 }
 
@@ -95,7 +98,15 @@ pub struct Registry {
     settings: RegistrySettings,
     /// What the library calls with.
     calls: SrSettings,
-    kinds: Mutex<HashMap<u32, (SchemaKind, Instant)>>,
+    kinds: Mutex<Kinds>,
+}
+
+/// What ids name, and since when that is known.
+#[derive(Default)]
+struct Kinds {
+    by_id: HashMap<u32, (SchemaKind, Instant)>,
+    /// Text of the schemas in it.
+    schema_bytes: usize,
 }
 
 impl fmt::Debug for Registry {
@@ -154,33 +165,35 @@ impl Registry {
         if let Some(kind) = self.remembered(id) {
             return Ok(kind);
         }
-        let kind = match get_schema_by_id(id, &self.calls).await {
-            Ok(schema) => kind_of(&schema.schema_type),
-            Err(error) if status(&error) == Some(StatusCode::NOT_FOUND) => SchemaKind::Unknown,
+        let (kind, schema_bytes) = match get_schema_by_id(id, &self.calls).await {
+            Ok(schema) => kind_of(&schema.schema_type, &schema.schema),
+            Err(error) if says_unknown(&error) => (SchemaKind::Unknown, 0),
             // A registry that answers with something else (wrong password, its own fault) has not said that the id is unknown.
             Err(error) => return Err(RegistryError::Unreachable(cause(&error))),
         };
-        self.remember(id, kind);
+        self.remember(id, kind.clone(), schema_bytes);
         Ok(kind)
     }
 
-    /// Whether [`Self::schema_type`] knows without asking.
-    pub fn remembers(&self, id: u32) -> bool {
-        self.remembered(id).is_some()
-    }
-
-    fn remembered(&self, id: u32) -> Option<SchemaKind> {
-        let kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
-        let (kind, since) = *kinds.get(&id)?;
-        (kind != SchemaKind::Unknown || since.elapsed() < UNKNOWN_FOR).then_some(kind)
-    }
-
-    fn remember(&self, id: u32, kind: SchemaKind) {
-        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
-        if kinds.len() >= IDS_MAX {
-            kinds.clear();
+    /// What [`Self::schema_type`] knows without asking.
+    pub fn remembered(&self, id: u32) -> Option<SchemaKind> {
+        // Ids are signed: some registries do not even understand the question.
+        if i32::try_from(id).is_err() {
+            return Some(SchemaKind::Unknown);
         }
-        kinds.insert(id, (kind, Instant::now()));
+        let kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        let (kind, since) = kinds.by_id.get(&id)?;
+        let counts = !matches!(kind, SchemaKind::Unknown) || since.elapsed() < UNKNOWN_FOR;
+        counts.then(|| kind.clone())
+    }
+
+    fn remember(&self, id: u32, kind: SchemaKind, schema_bytes: usize) {
+        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        if kinds.by_id.len() >= IDS_MAX || kinds.schema_bytes + schema_bytes > SCHEMA_BYTES_MAX {
+            *kinds = Kinds::default();
+        }
+        kinds.schema_bytes += schema_bytes;
+        kinds.by_id.insert(id, (kind, Instant::now()));
     }
 
     async fn registered_id(&self, subject: &str) -> Result<Option<u32>, RegistryError> {
@@ -270,13 +283,26 @@ fn client_builder(settings: &RegistrySettings) -> Result<ClientBuilder, Failure>
     Ok(builder)
 }
 
-fn kind_of(schema_type: &SchemaType) -> SchemaKind {
+/// With the bytes of what is kept of the schema.
+fn kind_of(schema_type: &SchemaType, schema: &str) -> (SchemaKind, usize) {
     match schema_type {
-        SchemaType::Json => SchemaKind::Json,
-        SchemaType::Avro => SchemaKind::Avro,
-        SchemaType::Protobuf => SchemaKind::Protobuf,
-        _ => SchemaKind::Unknown,
+        SchemaType::Json => (SchemaKind::Json, 0),
+        SchemaType::Avro => WriterSchema::parse(schema)
+            .map_or((SchemaKind::Other, 0), |parsed| (SchemaKind::Avro(Arc::new(parsed)), schema.len())),
+        _ => (SchemaKind::Other, 0),
     }
+}
+
+/// Whether it is the registry that says so: the page of a proxy in front of it must not cost events their place.
+fn says_unknown(error: &SRCError) -> bool {
+    const UNKNOWN: [StatusCode; 3] = [StatusCode::NOT_FOUND, StatusCode::BAD_REQUEST, StatusCode::UNPROCESSABLE_ENTITY];
+    status(error).is_some_and(|status| UNKNOWN.contains(&status)) && own_words(error).is_some()
+}
+
+/// The registry's own words; a body that is none of them the library gives as one without a code.
+fn own_words(error: &SRCError) -> Option<&RawError> {
+    let source = std::error::Error::source(error);
+    source?.downcast_ref::<RawError>().filter(|answer| answer.error_code != 0)
 }
 
 fn classify(error: &SRCError) -> RegistryError {
@@ -303,12 +329,12 @@ fn status(error: &SRCError) -> Option<StatusCode> {
 }
 
 fn cause(error: &SRCError) -> String {
-    let source = std::error::Error::source(error);
-    match source.and_then(|source| source.downcast_ref::<RawError>()) {
-        Some(answer) if answer.error_code != 0 => format!("{} ({})", answer.message, answer.error_code),
-        Some(_) => error.error.clone(),
-        None => source.map_or_else(|| error.error.clone(), with_causes),
+    if let Some(answer) = own_words(error) {
+        return format!("{} ({})", answer.message, answer.error_code);
     }
+    // An answer without such words has nothing to tell beside its status.
+    let source = std::error::Error::source(error).filter(|source| !source.is::<RawError>());
+    source.map_or_else(|| error.error.clone(), with_causes)
 }
 
 /// reqwest tells what happened only in the causes.

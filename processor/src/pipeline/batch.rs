@@ -17,6 +17,7 @@ use crate::{
         matching, postcode,
     },
     fault_injection::{Mutant, is},
+    kafka::registry::SchemaKind,
     postgres::{
         self, Fault,
         apply::ApplyContext,
@@ -29,8 +30,8 @@ use crate::{
     telemetry::metrics::Stage,
     wire::{
         audit::Envelope,
-        change_event::{self, Decoded, Undecodable},
-        dead_letter,
+        change_event::{self, Decoded, FRAME_BYTES, Undecodable, ValueForm, value_form},
+        dead_letter, headers,
         record::{InputRecord, OutputRecord},
     },
 };
@@ -272,7 +273,7 @@ pub fn archived(event: &Prepared) -> Option<archive::ArchiveRow<'_>> {
         ods_code: event.decoded.ods_code.as_deref()?,
         sequence_number: event.decoded.sequence_number,
         received_at: DateTime::from_timestamp_millis(event.record.timestamp_ms).unwrap_or_default(),
-        event: event.decoded.archive.as_deref()?,
+        event: event.decoded.archive()?,
         correlation_id: &event.decoded.input.correlation_id,
         source_partition: event.record.partition,
         source_offset: event.record.offset,
@@ -318,6 +319,7 @@ fn count(shared: &Shared, events: &[Prepared], decisions: &[EventDecision]) {
 /// who look closely.
 fn tell(event: &Prepared, decision: &EventDecision) {
     let correlation_id = event.decoded.input.correlation_id.as_str();
+    let trace_id = headers::trace_id(&event.record.headers);
     // A code that is refused may be of any length.
     let ods_code = event.decoded.ods_code.as_deref().filter(|code| !code.is_empty());
     let ods_code = ods_code.map(|code| code.chars().take(ODS_CODE_CHARS).collect::<String>());
@@ -325,12 +327,12 @@ fn tell(event: &Prepared, decision: &EventDecision) {
     let outcome = decision.outcome.as_str();
     match (&decision.dead_letter, decision.outcome) {
         (Some(DeadLetter { reason, .. }), _) => {
-            tracing::warn!(correlation_id, ods_code, partition, offset, outcome, reason, "event refused");
+            tracing::warn!(correlation_id, trace_id, ods_code, partition, offset, outcome, reason, "event refused");
         }
         (None, Outcome::Updated) => {
-            tracing::info!(correlation_id, ods_code, partition, offset, outcome, "event applied");
+            tracing::info!(correlation_id, trace_id, ods_code, partition, offset, outcome, "event applied");
         }
-        (None, _) => tracing::debug!(correlation_id, ods_code, partition, offset, outcome, "event applied"),
+        (None, _) => tracing::debug!(correlation_id, trace_id, ods_code, partition, offset, outcome, "event applied"),
     }
 }
 
@@ -340,11 +342,18 @@ pub fn seconds_since(timestamp_ms: i64) -> f64 {
     Duration::from_millis(elapsed.unsigned_abs()).as_secs_f64()
 }
 
-/// The JSON of a record's value, after the registry was asked about a frame.
-pub fn decode(record: InputRecord, json: Result<std::ops::Range<usize>, Undecodable>) -> Prepared {
-    let decoded = {
-        let value = record.value.as_deref().unwrap_or_default();
-        change_event::decode(&record, json.map(|range| &value[range]))
+/// Reads a record; `kind` is what the schema id of its frame names, if it has one.
+pub fn decode(record: InputRecord, kind: Option<SchemaKind>) -> Prepared {
+    let value = record.value.as_deref().unwrap_or_default();
+    let json = match (value_form(value), kind) {
+        (None, _) => Err(Undecodable::Frame),
+        (Some(ValueForm::Plain), _) => Ok(value),
+        (Some(ValueForm::Framed { .. }), Some(SchemaKind::Json)) => Ok(&value[FRAME_BYTES..]),
+        (Some(ValueForm::Framed { .. }), Some(SchemaKind::Other)) => Err(Undecodable::OtherFormat),
+        (Some(ValueForm::Framed { .. }), Some(SchemaKind::Unknown) | None) => Err(Undecodable::Schema),
+        (Some(ValueForm::Framed { .. }), Some(SchemaKind::Avro(schema))) => {
+            return Prepared { decoded: change_event::decode_avro(&record, &schema), record };
+        }
     };
-    Prepared { record, decoded }
+    Prepared { decoded: change_event::decode(&record, json), record }
 }

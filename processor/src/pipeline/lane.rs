@@ -1,6 +1,6 @@
 //! One partition's lane: records in the order of the log, one transaction at a time, from the position in the database on.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc::UnboundedReceiver, watch},
@@ -28,7 +28,7 @@ use crate::{
     },
     telemetry::metrics::{Dependency, Stage},
     wire::{
-        change_event::{FRAME_BYTES, Undecodable, ValueForm, value_form},
+        change_event::{ValueForm, value_form},
         record::InputRecord,
     },
 };
@@ -69,7 +69,7 @@ pub struct Lane {
 /// What the lane is to apply next.
 #[derive(Default)]
 struct Hand {
-    events: Vec<InputRecord>,
+    events: VecDeque<InputRecord>,
     /// The position may move this far when nothing else is to be applied.
     end: Option<i64>,
 }
@@ -232,7 +232,7 @@ impl Lane {
         self.partition.set_position(position);
         self.shared.set_halted(&self.partition, None);
         self.shared.publish_now.notify_one();
-        self.shared.lane_goes_on(self.partition.number);
+        self.shared.lane_goes_on(Dependency::Database, self.partition.number);
         Ok(())
     }
 
@@ -299,10 +299,15 @@ impl Lane {
         self.wait_for_publisher().await?;
         // Taken once there is a place in the database: what came while others were at work makes one batch.
         applier.place().await.map_err(|_| Turn::Stop)?;
-        let hand = self.take(first, progress.position)?;
-        let end = hand.end;
-        let prepared = self.prepare(hand.events, applier).await?;
-        let done = applier.apply(prepared, end, progress).await;
+        let Hand { mut events, end } = self.take(first, progress.position)?;
+        let done = loop {
+            let prepared = self.prepare(&mut events, applier).await?;
+            let done = applier.apply(prepared, end.filter(|_| events.is_empty()), progress).await;
+            if done != Done::Applied || events.is_empty() {
+                break done;
+            }
+            self.partition.set_oldest(events.front().map(|record| record.timestamp_ms));
+        };
         applier.leave_place();
         self.partition.set_oldest(None);
         match done {
@@ -323,7 +328,7 @@ impl Lane {
                     bytes += size(&record);
                     // Below the position: delivered again by the broker, applied long since.
                     if record.offset >= position {
-                        hand.events.push(record);
+                        hand.events.push_back(record);
                         hand.end = None;
                     }
                 }
@@ -340,7 +345,7 @@ impl Lane {
                 self.partition.taken(record);
             }
         }
-        self.partition.set_oldest(hand.events.first().map(|record| record.timestamp_ms));
+        self.partition.set_oldest(hand.events.front().map(|record| record.timestamp_ms));
         Ok(hand)
     }
 
@@ -375,47 +380,56 @@ impl Lane {
         }
     }
 
-    /// Reads the records; only a frame with a schema id not seen before asks the registry.
-    async fn prepare(&mut self, records: Vec<InputRecord>, applier: &mut Applier) -> Result<Vec<Prepared>, Turn> {
+    /// Reads records up to the next one whose frame has a schema id that is not known: what comes before it does not wait for the
+    /// registry. When the very first is such a one, the registry is asked.
+    async fn prepare(
+        &mut self,
+        records: &mut VecDeque<InputRecord>,
+        applier: &mut Applier,
+    ) -> Result<Vec<Prepared>, Turn> {
+        let mut first = None;
+        if let Some(id) = records.front().and_then(schema_id) {
+            first = self.shared.registry.remembered(id);
+            if first.is_none() {
+                first = Some(self.ask_registry(id, applier).await?);
+            }
+        }
         let decoding = Instant::now();
         let mut prepared = Vec::with_capacity(records.len());
-        for record in records {
-            let json = self.json_of(&record, applier).await?;
-            prepared.push(decode(record, json));
+        while let Some(record) = records.pop_front() {
+            let id = schema_id(&record);
+            let kind = id.and_then(|id| first.take().or_else(|| self.shared.registry.remembered(id)));
+            if id.is_some() && kind.is_none() {
+                records.push_front(record);
+                break;
+            }
+            prepared.push(decode(record, kind));
         }
         self.shared.metrics.spent(Stage::Decode, decoding.elapsed());
         Ok(prepared)
     }
 
-    async fn json_of(
-        &mut self,
-        record: &InputRecord,
-        applier: &mut Applier,
-    ) -> Result<Result<std::ops::Range<usize>, Undecodable>, Turn> {
-        let value = record.value.as_deref().unwrap_or_default();
-        let schema_id = match value_form(value) {
-            None => return Ok(Err(Undecodable::Frame)),
-            Some(ValueForm::Plain) => return Ok(Ok(0..value.len())),
-            Some(ValueForm::Framed { schema_id }) => schema_id,
-        };
+    /// What kind of schema the id names, however long it takes to hear.
+    async fn ask_registry(&mut self, id: u32, applier: &mut Applier) -> Result<SchemaKind, Turn> {
+        // A registry that is slow or away holds up this partition and no other.
+        applier.leave_place();
+        let number = self.partition.number;
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         loop {
-            if !self.shared.registry.remembers(schema_id) {
-                // A registry that is slow or away holds up this partition and no other.
-                applier.leave_place();
-            }
-            match self.shared.registry.schema_type(schema_id).await {
+            let answer = tokio::select! {
+                biased;
+                () = stopped(&mut self.stop) => return Err(Turn::Stop),
+                answer = self.shared.registry.schema_type(id) => answer,
+            };
+            match answer {
                 Ok(kind) => {
-                    self.shared.up(Dependency::Registry);
-                    return Ok(match kind {
-                        SchemaKind::Json => Ok(FRAME_BYTES..value.len()),
-                        SchemaKind::Unknown => Err(Undecodable::Schema),
-                        SchemaKind::Avro | SchemaKind::Protobuf => Err(Undecodable::OtherFormat),
-                    });
+                    self.shared.lane_goes_on(Dependency::Registry, number);
+                    return Ok(kind);
                 }
                 Err(error) => {
-                    self.shared.down(Dependency::Registry, &error);
+                    self.shared.lane_waits(Dependency::Registry, number, &error);
                     self.pause(backoff.next_wait()).await?;
+                    self.shared.metrics.retried(Dependency::Registry);
                 }
             }
         }
@@ -426,6 +440,14 @@ impl Lane {
             () = stopped(&mut self.stop) => Err(Turn::Stop),
             () = sleep(wait) => Ok(()),
         }
+    }
+}
+
+/// The schema id of a record's frame.
+fn schema_id(record: &InputRecord) -> Option<u32> {
+    match value_form(record.value.as_deref()?)? {
+        ValueForm::Framed { schema_id } => Some(schema_id),
+        ValueForm::Plain => None,
     }
 }
 

@@ -181,6 +181,15 @@ impl Partitions for Lanes {
         Rights::refused(&self.rights, &self.runtime, &line);
     }
 
+    fn unreadable(&self, line: Option<String>) {
+        if let Some(line) = &line {
+            tracing::error!("{line}");
+        } else {
+            tracing::info!("records can be read again");
+        }
+        self.shared.readiness.set("input", line);
+    }
+
     fn topic_gone(&self, line: String) {
         self.shared.topic_gone.store(true, Ordering::Relaxed);
         self.shared.fatal(line);

@@ -64,9 +64,9 @@ fn halt_component(partition: i32) -> String {
     format!("partition {partition}")
 }
 
-/// The name in `/readyz` of a partition whose lane waits for the database.
-fn waiting_component(partition: i32) -> String {
-    format!("database (partition {partition})")
+/// The name in `/readyz` of a partition whose lane waits for something.
+fn waiting_component(dependency: Dependency, partition: i32) -> String {
+    format!("{} (partition {partition})", dependency.as_str())
 }
 
 /// The name in `/readyz` of a group offset that is less than it was.
@@ -180,7 +180,11 @@ impl Shared {
     pub fn forget_partition(&self, partition: i32) {
         self.metrics.forget_partition(partition);
         self.readiness.clear(&halt_component(partition));
-        self.readiness.clear(&waiting_component(partition));
+        self.readiness.clear(&waiting_component(Dependency::Database, partition));
+        if self.readiness.clear(&waiting_component(Dependency::Registry, partition)) {
+            // Nobody may be left who would ask it and say so.
+            self.metrics.set_up(Dependency::Registry, true);
+        }
         self.readiness.clear(&refused_offset_component(partition));
     }
 
@@ -197,18 +201,18 @@ impl Shared {
         }
     }
 
-    /// A lane waits for the database: said under a name of its own, so that another lane's success does not hide it.
-    pub fn lane_waits(&self, partition: i32, why: &dyn Display) {
-        self.metrics.set_up(Dependency::Database, false);
-        if self.readiness.set(&waiting_component(partition), Some(why.to_string())) {
-            tracing::warn!(partition, "waiting for the database: {why}");
+    /// A lane waits for a dependency: said under a name of its own, so that another lane's success does not hide it.
+    pub fn lane_waits(&self, dependency: Dependency, partition: i32, why: &dyn Display) {
+        self.metrics.set_up(dependency, false);
+        if self.readiness.set(&waiting_component(dependency, partition), Some(why.to_string())) {
+            tracing::warn!(partition, "waiting for the {}: {why}", dependency.as_str());
         }
     }
 
-    /// The lane goes on.
-    pub fn lane_goes_on(&self, partition: i32) {
-        self.up(Dependency::Database);
-        if self.readiness.clear(&waiting_component(partition)) {
+    /// The dependency has answered the lane.
+    pub fn lane_goes_on(&self, dependency: Dependency, partition: i32) {
+        self.up(dependency);
+        if self.readiness.clear(&waiting_component(dependency, partition)) {
             tracing::info!(partition, "goes on");
         }
     }

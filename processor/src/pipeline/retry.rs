@@ -179,7 +179,7 @@ impl Applier {
 
     /// The commit is known: the publisher may have the rows.
     fn moved(&mut self, span: OutboxSpan<Arc<Output>>) {
-        self.shared.lane_goes_on(self.partition.number);
+        self.shared.lane_goes_on(Dependency::Database, self.partition.number);
         self.partition.set_position(span.end);
         self.shared.serving.lock().protocol.applied(self.partition.assignment, span);
         self.shared.publish_now.notify_one();
@@ -196,12 +196,12 @@ impl Applier {
                 waits.failure.next_wait().min(Duration::from_millis(500))
             }
             Wait::Failure(fault) => {
-                self.shared.lane_waits(self.partition.number, fault);
+                self.shared.lane_waits(Dependency::Database, self.partition.number, fault);
                 waits.failure.next_wait()
             }
             Wait::Spacing => TRY_SPACING.saturating_sub(waits.tried_at.elapsed()),
             Wait::NoEventsFault(fault) => {
-                self.shared.lane_waits(self.partition.number, fault);
+                self.shared.lane_waits(Dependency::Database, self.partition.number, fault);
                 waits.no_events_fault.next_wait()
             }
         };

@@ -274,7 +274,7 @@ impl<E: Event, F: Failure> Applying<E, F> {
 
     fn alone_failed(failure: F, tries: i32) -> Stage<F> {
         match failure.class() {
-            Class::Content => Stage::Refused { failure, attempts: TRIES },
+            Class::Content => Stage::Refused { failure, attempts: tries + 1 },
             // What another writer or the database itself is in the way of is no try of this event.
             Class::Contention | Class::Dependency => Stage::AloneWaits { tries, wait: Wait::Failure(failure) },
             Class::ConnectionLost => Stage::AloneLost { tries, failure },
@@ -386,6 +386,20 @@ mod tests {
         let (letters, tries, progress) = apply(Progress::new(5), &[6], Class::Unclear, true);
         // Together, then each by itself; the second once more in company, five times alone and as a dead letter.
         assert_eq!((letters, tries, progress.position), (vec![(6, 5)], 1 + 1 + 1 + 5 + 1 + 1, 8));
+    }
+
+    #[test]
+    fn content_refused_on_a_later_try_counts_the_tries_made() {
+        let mut applying = Applying::new(vec![One(5, "FA001")], None, Progress::new(5));
+        // Together, then alone.
+        for class in [Class::Unclear, Class::Unclear, Class::Unclear, Class::Content] {
+            if matches!(applying.step(), Step::Wait(_)) {
+                applying.waited();
+            }
+            applying.tried(Tried::Failed(Fault(class)));
+        }
+        let Step::Try(Try { how: How::Refused { attempts, .. }, .. }) = applying.step() else { panic!("not refused") };
+        assert_eq!(attempts, 3);
     }
 
     #[test]

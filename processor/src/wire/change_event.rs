@@ -1,10 +1,10 @@
-//! A change event as it comes from the topic (sections 1 and 2): JSON, plain or behind the registry's frame.
+//! A change event as it comes from the topic (sections 1 and 2): JSON, plain or behind the registry's frame, or Avro behind it.
 
 use std::{borrow::Cow, sync::Arc};
 
 use serde_json::value::RawValue;
 
-use super::{headers, record::InputRecord, redaction};
+use super::{avro_event::WriterSchema, headers, record::InputRecord, redaction};
 use crate::domain::{
     batch::{Input, InputBody},
     change_event::{ChangeEvent, Organisation},
@@ -49,7 +49,7 @@ pub enum Undecodable {
     Frame,
     /// The registry does not know the schema.
     Schema,
-    /// The schema is none of JSON: what the value holds cannot be told from its bytes.
+    /// The schema is of a format that is not read here: what the value holds cannot be told from its bytes.
     OtherFormat,
 }
 
@@ -60,30 +60,52 @@ pub struct Decoded {
     /// The text that the event names as its code, known even when the event is rejected; of any length.
     pub ods_code: Option<String>,
     pub sequence_number: Option<i64>,
-    /// The event's text without `Staff`, when it names an ODS code (rule 1.5).
-    pub archive: Option<String>,
-    /// The value is of a format that does not spell out its fields' names (rule 1.2: it may hold `Staff`).
+    /// The value's JSON without `Staff`, and without a frame; `None` where there is none that may be passed on.
+    pub json: Option<String>,
+    /// The value as received does not spell out its fields' names (rule 1.2: it may hold `Staff`).
     pub is_other_format: bool,
-    /// The value is a JSON object, from which [`super::dead_letter`] can cut `Staff`.
-    pub is_object: bool,
+}
+
+impl Decoded {
+    /// The event's text for the archive, when it names an ODS code (rule 1.5).
+    pub fn archive(&self) -> Option<&str> {
+        self.ods_code.as_ref().and(self.json.as_deref())
+    }
 }
 
 /// Reads a record. `json`: the JSON within its value (all of it, or what is behind the frame), or why there is none.
 /// A missing value is seen from the record itself.
 pub fn decode(record: &InputRecord, json: Result<&[u8], Undecodable>) -> Decoded {
+    let document = document(record, json.ok().and_then(|json| std::str::from_utf8(json).ok()));
+    Decoded { is_other_format: json == Err(Undecodable::OtherFormat), ..read(record, &document) }
+}
+
+/// Reads a record whose frame names an Avro schema: from its JSON, as if that had come, but that only a record is an object.
+pub fn decode_avro(record: &InputRecord, schema: &WriterSchema) -> Decoded {
+    let datum = record.value.as_deref().and_then(|value| value.get(FRAME_BYTES..));
+    let json = datum.and_then(|datum| schema.json(datum));
+    let document = match document(record, json.as_deref()) {
+        Ok(Document::Object(text, _)) if !schema.is_record() => Ok(Document::Other(text)),
+        document => document,
+    };
+    Decoded { is_other_format: true, ..read(record, &document) }
+}
+
+/// All but [`Decoded::is_other_format`].
+fn read(record: &InputRecord, document: &Result<Document<'_>, Fault>) -> Decoded {
     let sequence_number = headers::sequence_number(&record.headers);
-    let object = object(record, json);
-    let fields = object.as_ref().ok().map(|(_, members)| Fields(members));
-    let mut faults: Vec<Fault> = match &object {
-        Err(fault) => vec![*fault],
-        Ok((_, members)) => Fields(members).faults(record.key.as_deref()),
+    let (fields, json) = match document {
+        Ok(Document::Object(text, members)) => (Some(Fields(members)), Some(redaction::without_staff(text, members))),
+        Ok(Document::Other(text)) => (None, (!redaction::json_holds_staff(text)).then(|| (*text).to_owned())),
+        Err(_) => (None, None),
+    };
+    let mut faults: Vec<Fault> = match (&fields, document) {
+        (Some(fields), _) => fields.faults(record.key.as_deref()),
+        (None, Ok(_)) => vec![Fault::ValueNotAnObject],
+        (None, Err(fault)) => vec![*fault],
     };
     faults.extend(sequence_number.err());
     let ods_code = fields.as_ref().and_then(|fields| fields.text("ODSCode"));
-    let archive = match (&object, &ods_code) {
-        (Ok((text, members)), Some(_)) => Some(redaction::without_staff(text, members)),
-        _ => None,
-    };
     Decoded {
         input: Input {
             body: body(faults, fields.as_ref(), sequence_number.ok()),
@@ -91,9 +113,8 @@ pub fn decode(record: &InputRecord, json: Result<&[u8], Undecodable>) -> Decoded
         },
         ods_code: ods_code.map(Cow::into_owned),
         sequence_number: sequence_number.ok(),
-        archive,
-        is_other_format: matches!(json, Err(Undecodable::OtherFormat)),
-        is_object: object.is_ok(),
+        json,
+        is_other_format: false,
     }
 }
 
@@ -104,16 +125,21 @@ fn body(faults: Vec<Fault>, fields: Option<&Fields<'_, '_>>, sequence_number: Op
     }
 }
 
-/// The document's text and members, when it is UTF-8, JSON and without lone surrogates (rule 1.3, section 13), and an object.
-fn object<'a>(record: &InputRecord, json: Result<&'a [u8], Undecodable>) -> Result<(&'a str, Members<'a>), Fault> {
+/// A value that decodes.
+enum Document<'a> {
+    Object(&'a str, Members<'a>),
+    Other(&'a str),
+}
+
+/// The document of a text that is JSON and without lone surrogates (rule 1.3, section 13).
+fn document<'a>(record: &InputRecord, text: Option<&'a str>) -> Result<Document<'a>, Fault> {
     if record.value.as_ref().is_none_or(Vec::is_empty) {
         return Err(Fault::ValueMissing);
     }
-    let text = json.ok().and_then(|json| std::str::from_utf8(json).ok());
     let text = text.filter(|text| !json::has_lone_surrogate(text)).ok_or(Fault::ValueNotDecodable)?;
     match json::object(text) {
-        Some(members) => Ok((text, members)),
-        None if json::parse(text).is_some() => Err(Fault::ValueNotAnObject),
+        Some(members) => Ok(Document::Object(text, members)),
+        None if json::parse(text).is_some() => Ok(Document::Other(text)),
         None => Err(Fault::ValueNotDecodable),
     }
 }

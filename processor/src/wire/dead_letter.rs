@@ -5,10 +5,7 @@ use super::{
     record::{Headers, InputRecord, OutputRecord, OutputTopic},
     redaction,
 };
-use crate::domain::{
-    batch::{DeadLetter, InputBody},
-    json,
-};
+use crate::domain::batch::{DeadLetter, InputBody};
 
 /// Says why a record has no value although its input had one: `undecodable` or `too-large`.
 pub const VALUE_OMITTED: &str = "dosi.value-omitted";
@@ -77,24 +74,21 @@ enum Value {
 
 fn redacted(input: &InputRecord, decoded: &Decoded) -> Value {
     let Some(value) = &input.value else { return Value::Missing };
-    let without_staff = if decoded.is_object { without_staff(value) } else { None };
-    match without_staff {
-        Some(value) => Value::Fit(value),
+    match &decoded.json {
+        // A replay needs nothing else than the JSON that an Avro value was.
+        Some(json) if decoded.is_other_format => Value::Fit(json.clone().into_bytes()),
+        Some(json) => Value::Fit([frame(value), json.as_bytes()].concat()),
         None if decoded.is_other_format || redaction::may_hold_staff(value) => Value::Undecodable,
         None => Value::Fit(value.clone()),
     }
 }
 
-/// The object without `Staff`, behind the frame it came in.
-fn without_staff(value: &[u8]) -> Option<Vec<u8>> {
-    let frame_bytes = match value_form(value)? {
-        ValueForm::Plain => 0,
-        ValueForm::Framed { .. } => FRAME_BYTES,
-    };
-    let (frame, json) = value.split_at_checked(frame_bytes)?;
-    let text = std::str::from_utf8(json).ok()?;
-    let text = redaction::without_staff(text, &json::object(text)?);
-    Some([frame, text.as_bytes()].concat())
+/// What stands before the JSON of a value.
+fn frame(value: &[u8]) -> &[u8] {
+    match value_form(value) {
+        Some(ValueForm::Framed { .. }) => &value[..FRAME_BYTES],
+        Some(ValueForm::Plain) | None => &[],
+    }
 }
 
 /// All original headers, then our own.

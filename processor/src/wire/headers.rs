@@ -7,6 +7,7 @@ use crate::domain::rejection::Fault;
 
 pub const CORRELATION_ID: &str = "correlation-id";
 pub const SEQUENCE_NUMBER: &str = "sequence-number";
+pub const TRACEPARENT: &str = "traceparent";
 
 /// Longest correlation id that is kept.
 const CORRELATION_ID_BYTES_MAX: usize = 128;
@@ -33,6 +34,22 @@ pub fn sequence_number(headers: &Headers) -> Result<i64, Fault> {
     let is_integer = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
     let number = std::str::from_utf8(value).ok().filter(|_| is_integer).and_then(|text| text.parse().ok());
     number.ok_or(Fault::SequenceNumberNotAnInteger)
+}
+
+/// The trace that the event is part of, 32 hex digits, where a W3C `traceparent` says so (rule 1.1): version, trace, parent and
+/// flags, to which versions after the first may add.
+pub fn trace_id(headers: &Headers) -> Option<&str> {
+    let text = std::str::from_utf8(last(headers, TRACEPARENT)?).ok()?;
+    let mut parts = text.split('-');
+    let mut hex = |length: usize| {
+        let is_hex =
+            |part: &&str| part.len() == length && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        parts.next().filter(is_hex)
+    };
+    let (version, trace, parent, _flags) = (hex(2)?, hex(32)?, hex(16)?, hex(2)?);
+    let is_whole = version != "00" || parts.next().is_none();
+    let is_set = |id: &str| id.bytes().any(|digit| digit != b'0');
+    (version != "ff" && is_whole && is_set(trace) && is_set(parent)).then_some(trace)
 }
 
 #[cfg(test)]
@@ -63,6 +80,34 @@ mod tests {
             vec![header(SEQUENCE_NUMBER, b"1"), header(SEQUENCE_NUMBER, b"2"), header("Sequence-Number", b"3")];
         assert_eq!(sequence_number(&headers), Ok(2));
         assert_eq!(correlation_id(&vec![header(CORRELATION_ID, b"a"), header(CORRELATION_ID, b"b")]), "b");
+    }
+
+    #[test]
+    fn a_trace_is_known_by_a_well_formed_traceparent_only() {
+        const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+        let fine = format!("00-{TRACE}-b7ad6b7169203331-01");
+        let of = |text: &str| trace_id(&vec![header(TRACEPARENT, text.as_bytes())]).map(str::to_owned);
+        for text in [fine.clone(), fine.replacen("00", "cc", 1), fine.replacen("00", "01", 1) + "-more"] {
+            assert_eq!(of(&text).as_deref(), Some(TRACE), "{text}");
+        }
+        for text in [
+            String::new(),
+            TRACE.to_owned(),
+            format!("{fine}-more"),
+            format!("{fine} "),
+            fine.to_uppercase(),
+            fine.replacen("00", "ff", 1),
+            fine.replace(TRACE, &"0".repeat(32)),
+            fine.replace("b7ad6b7169203331", &"0".repeat(16)),
+            fine.replace('c', "g"),
+            fine.replacen("00-", "0-", 1),
+            fine.replace("-01", ""),
+            fine.replace("-01", "-1"),
+        ] {
+            assert_eq!(of(&text), None, "{text}");
+        }
+        assert_eq!(trace_id(&vec![header(TRACEPARENT, &[0xff])]), None);
+        assert_eq!(trace_id(&Vec::new()), None);
     }
 
     #[test]

@@ -1,17 +1,16 @@
 //! `Staff` is personal data: it is cut out before an event is kept or passed on (rules 1.2, 9.3).
 
-use crate::domain::json::Members;
+use crate::domain::json::{self, Members};
 
 /// The member that holds personal data.
 const STAFF: &str = "Staff";
 
-/// The text of an object without its members `Staff`, all of them, however their key is written, and without white space
-/// around it. What stays keeps every byte. `members` are those of the document.
-pub fn without_staff(document: &str, members: &Members<'_>) -> String {
-    let text = document.trim_matches([' ', '\t', '\n', '\r']);
+/// The text of an object without its members `Staff`, all of them, however their key is written. What stays keeps every byte.
+/// `members` are those of the document.
+pub fn without_staff(text: &str, members: &Members<'_>) -> String {
+    let mut end_of_last = text.find('{').map_or(0, |brace| brace + 1);
     let mut kept = String::with_capacity(text.len());
-    kept.push('{');
-    let mut end_of_last = 1;
+    kept.push_str(&text[..end_of_last]);
     let mut leads = true;
     for (index, (key, value)) in members.iter().enumerate() {
         let end = end_within(text, value.get());
@@ -34,13 +33,25 @@ fn end_within(text: &str, part: &str) -> usize {
     part.as_ptr().addr() + part.len() - text.as_ptr().addr()
 }
 
-/// Whether bytes that cannot be read as an event might hold personal data: `Staff` in any case, or an escape that may
-/// spell it. NUL bytes are passed over, so that a text of two-byte characters does not hide the word.
+/// Whether bytes that cannot be read might hold personal data: `Staff` in any case, or an escape that may spell it.
 pub fn may_hold_staff(value: &[u8]) -> bool {
-    let bytes: Vec<u8> = value.iter().copied().filter(|byte| *byte != 0).collect();
+    let bytes = without_nul(value);
+    holds_staff(&bytes) || bytes.windows(2).any(|pair| pair == br"\u")
+}
+
+/// Whether JSON that is no object might hold personal data: `Staff` in any case, however it is written.
+pub fn json_holds_staff(document: &str) -> bool {
+    holds_staff(&without_nul(json::without_escapes(document).as_bytes()))
+}
+
+/// A text of two-byte characters is not to hide the word.
+fn without_nul(text: &[u8]) -> Vec<u8> {
+    text.iter().copied().filter(|byte| *byte != 0).collect()
+}
+
+fn holds_staff(text: &[u8]) -> bool {
     let word = STAFF.as_bytes();
-    bytes.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word))
-        || bytes.windows(2).any(|pair| pair == br"\u")
+    text.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word))
 }
 
 #[cfg(test)]
@@ -58,7 +69,8 @@ mod tests {
             (r#"{"a":1.50,"Staff":[{"x":"}"}],"b":[ 2 ]}"#, r#"{"a":1.50,"b":[ 2 ]}"#),
             (r#"{"Staff":null,"a":1}"#, r#"{"a":1}"#),
             (r#"{ "Staff" : 1 , "a" : 2 }"#, r#"{ "a" : 2 }"#),
-            (" { \"a\" : 1 }\n", "{ \"a\" : 1 }"),
+            (" { \"a\" : 1 }\n", " { \"a\" : 1 }\n"),
+            ("\t{\"Staff\": {} , \"a\": 1} ", "\t{ \"a\": 1} "),
             (r#"{"a":1,"Staff":1}"#, r#"{"a":1}"#),
             (r#"{"Staff":1,"Staff":{"Staff":2},"a":{"Staff":3},"Staff":[]}"#, r#"{"a":{"Staff":3}}"#),
             (r#"{"\u0053taff":1,"St\u0061ff":2,"staff":3}"#, r#"{"staff":3}"#),
@@ -67,6 +79,18 @@ mod tests {
             (r#"{"é":"Staff","n":1e999}"#, r#"{"é":"Staff","n":1e999}"#),
         ] {
             assert_eq!(redacted(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn json_is_suspected_only_when_it_spells_staff() {
+        for suspicious in [r#"["x Staffing"]"#, r#"[{"sTAFF":1}]"#, r#"["\u0053\u0074aff"]"#, r#""S\u0000taff""#] {
+            assert!(json_holds_staff(suspicious), "{suspicious}");
+        }
+        for harmless in
+            [r#"["caf\u00e9"]"#, r#"["\\u0053taff"]"#, r#"["Sta\nff", "Sta\\ff"]"#, r#""\ud83d\ude00""#, "1"]
+        {
+            assert!(!json_holds_staff(harmless), "{harmless}");
         }
     }
 

@@ -29,6 +29,15 @@ async fn schema_by_id(State(peer): State<Peer>, Path(id): Path<u32>) -> Answer {
         1 => (StatusCode::OK, json!({ "schema": "{}", "schemaType": "JSON" }).to_string()),
         2 => (StatusCode::OK, json!({ "schema": "\"string\"" }).to_string()),
         3 => (StatusCode::NOT_FOUND, json!({ "error_code": 40403, "message": "Schema not found" }).to_string()),
+        5 => (StatusCode::OK, json!({ "schema": "\"else.Where\"" }).to_string()),
+        6 => (StatusCode::OK, json!({ "schema": "", "schemaType": "PROTOBUF" }).to_string()),
+        7 => (StatusCode::BAD_REQUEST, json!({ "error_code": 400, "message": "no id" }).to_string()),
+        8 => (StatusCode::UNPROCESSABLE_ENTITY, json!({ "error_code": 42201, "message": "no id" }).to_string()),
+        9 => (StatusCode::NOT_FOUND, "<html>nginx</html>".to_owned()),
+        10 => (StatusCode::NOT_FOUND, json!({ "title": "no such route" }).to_string()),
+        11 => (StatusCode::BAD_REQUEST, String::new()),
+        12 => (StatusCode::UNAUTHORIZED, json!({ "error_code": 40101, "message": "Unauthorized" }).to_string()),
+        13 => (StatusCode::FORBIDDEN, json!({ "error_code": 40301, "message": "Forbidden" }).to_string()),
         _ => (StatusCode::INTERNAL_SERVER_ERROR, json!({ "error_code": 50001, "message": "store" }).to_string()),
     }
 }
@@ -75,29 +84,66 @@ fn connect(url: &str) -> Registry {
 async fn an_id_is_asked_for_once() {
     let (registry, calls) = registry(StatusCode::OK).await;
     for _ in 0..3 {
-        assert_eq!(registry.schema_type(1).await, Ok(SchemaKind::Json));
-        assert_eq!(registry.schema_type(2).await, Ok(SchemaKind::Avro));
-        assert_eq!(registry.schema_type(3).await, Ok(SchemaKind::Unknown));
+        assert!(matches!(registry.schema_type(1).await, Ok(SchemaKind::Json)));
+        assert!(matches!(registry.schema_type(2).await, Ok(SchemaKind::Avro(schema)) if !schema.is_record()));
+        assert!(matches!(registry.schema_type(5).await, Ok(SchemaKind::Other)));
+        assert!(matches!(registry.schema_type(6).await, Ok(SchemaKind::Other)));
+        for unknown in [3, 7, 8] {
+            assert!(matches!(registry.schema_type(unknown).await, Ok(SchemaKind::Unknown)), "{unknown}");
+        }
     }
-    assert_eq!(calls.load(Ordering::Relaxed), 3);
+    assert_eq!(calls.load(Ordering::Relaxed), 7);
+}
+
+#[tokio::test]
+async fn an_id_that_no_registry_gives_is_not_asked_for() {
+    let (registry, calls) = registry(StatusCode::OK).await;
+    for id in [1 << 31, u32::MAX] {
+        assert!(matches!(registry.schema_type(id).await, Ok(SchemaKind::Unknown)), "{id}");
+    }
+    assert_eq!(calls.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_the_registrys_own_does_not_say_that_an_id_is_unknown() {
+    let (registry, calls) = registry(StatusCode::OK).await;
+    for id in [9, 10, 11, 12, 13] {
+        assert!(matches!(registry.schema_type(id).await, Err(RegistryError::Unreachable(_))), "{id}");
+        assert!(registry.remembered(id).is_none(), "{id}");
+    }
+    assert_eq!(calls.load(Ordering::Relaxed), 5);
+}
+
+#[tokio::test]
+async fn what_is_remembered_is_bounded() {
+    let (registry, _) = registry(StatusCode::OK).await;
+    let schema = || SchemaKind::Avro(Arc::new(WriterSchema::parse("\"string\"").unwrap()));
+    for id in 0..6 {
+        registry.remember(id, schema(), SCHEMA_BYTES_MAX / 5);
+    }
+    assert!((0..5).all(|id| registry.remembered(id).is_none()) && registry.remembered(5).is_some());
+    registry.remember(7, schema(), 2 * SCHEMA_BYTES_MAX);
+    assert!(registry.remembered(5).is_none() && registry.remembered(7).is_some());
 }
 
 #[tokio::test]
 async fn that_an_id_is_unknown_is_soon_forgotten() {
     let (registry, _) = registry(StatusCode::OK).await;
-    registry.remember(7, SchemaKind::Unknown);
-    assert_eq!(registry.remembered(7), Some(SchemaKind::Unknown));
+    registry.remember(7, SchemaKind::Unknown, 0);
+    assert!(matches!(registry.remembered(7), Some(SchemaKind::Unknown)));
     let long_ago = Instant::now().checked_sub(2 * UNKNOWN_FOR).unwrap();
-    registry.kinds.lock().unwrap().insert(7, (SchemaKind::Unknown, long_ago));
-    registry.kinds.lock().unwrap().insert(8, (SchemaKind::Json, long_ago));
-    assert_eq!((registry.remembered(7), registry.remembered(8)), (None, Some(SchemaKind::Json)));
+    registry.kinds.lock().unwrap().by_id.insert(7, (SchemaKind::Unknown, long_ago));
+    registry.kinds.lock().unwrap().by_id.insert(8, (SchemaKind::Json, long_ago));
+    assert!(registry.remembered(7).is_none());
+    assert!(matches!(registry.remembered(8), Some(SchemaKind::Json)));
 }
 
 #[tokio::test]
 async fn a_registry_that_fails_has_not_said_that_an_id_is_unknown() {
     let (registry, calls) = registry(StatusCode::OK).await;
     for _ in 0..2 {
-        assert_eq!(registry.schema_type(4).await, Err(RegistryError::Unreachable("store (50001)".to_owned())));
+        let error = registry.schema_type(4).await.unwrap_err();
+        assert_eq!(error, RegistryError::Unreachable("store (50001)".to_owned()));
     }
     assert_eq!(calls.load(Ordering::Relaxed), 2);
     let gone = connect("http://127.0.0.1:1");

@@ -137,7 +137,7 @@ fn values_that_are_missing_or_cannot_be_read() {
     for json in unreadable {
         let record = without(Some(json.to_vec()));
         let decoded = decode(&record, Ok(json));
-        assert!(!decoded.is_object && decoded.archive.is_none());
+        assert!(decoded.archive().is_none());
         assert_eq!(rejected(decoded), ("Value not decodable", "Value not decodable".to_owned()), "{json:?}");
     }
     let framed = without(Some(vec![0, 0, 0, 0, 9, b'{', b'}']));
@@ -164,9 +164,9 @@ fn an_unreadable_value_does_not_hide_what_is_wrong_with_the_sequence_number() {
 fn whatever_names_a_code_is_archived_without_staff() {
     let json = r#"{"ODSCode":"FA0011","Staff":[{"Name":"x"}],"n":1.50}"#;
     let decoded = read(json);
-    assert_eq!(decoded.archive.as_deref(), Some(r#"{"ODSCode":"FA0011","n":1.50}"#));
+    assert_eq!(decoded.archive(), Some(r#"{"ODSCode":"FA0011","n":1.50}"#));
     assert_eq!((decoded.ods_code.as_deref(), decoded.sequence_number), (Some("FA0011"), Some(7)));
-    assert_eq!(read(r#"{"ODSCode":5,"Staff":1}"#).archive, None);
+    assert_eq!(read(r#"{"ODSCode":5,"Staff":1}"#).archive(), None);
 }
 
 #[test]
@@ -282,4 +282,43 @@ fn size_and_depth_are_no_danger() {
     let many = format!("[{}]", vec![item; 10_000].join(","));
     let EventOpeningTimes::Items(items) = event_with("OpeningTimes", &many).opening_times else { panic!("valid") };
     assert_eq!(items.len(), 10_000);
+}
+
+/// A record in Avro, framed.
+fn avro(schema: &str, datum: &[u8]) -> Decoded {
+    let value = [&[0, 0, 0, 0, 9], datum].concat();
+    let schema = WriterSchema::parse(schema).unwrap();
+    decode_avro(&InputRecord { value: Some(value), ..record("") }, &schema)
+}
+
+#[test]
+fn an_avro_event_is_read_as_its_json() {
+    let texts = ["ODSCode", "OrganisationTypeId", "OrganisationSubType", "Staff"];
+    let fields = texts.map(|name| value!({"name": name, "type": "string"}));
+    let schema = value!({"type": "record", "name": "Event", "fields": fields}).to_string();
+    let datum = b"\x0aFA001\x06PHA\x12Community\x04Jo";
+    let decoded = avro(&schema, datum);
+    let InputBody::Event { event, sequence_number: 7 } = &decoded.input.body else { panic!("rejected") };
+    assert_eq!(**event, event_of(&fine().to_string()));
+    let json = r#"{"ODSCode":"FA001","OrganisationTypeId":"PHA","OrganisationSubType":"Community"}"#;
+    assert_eq!(decoded.archive(), Some(json));
+
+    for cut in [&datum[..datum.len() - 1], &[], &[&datum[..], b"\0"].concat()] {
+        let decoded = avro(&schema, cut);
+        assert_eq!((decoded.archive(), decoded.is_other_format), (None, true));
+        assert_eq!(rejected(decoded).0, "Value not decodable");
+    }
+}
+
+#[test]
+fn an_avro_value_that_is_no_record_is_no_object() {
+    let map = r#"{"type":"map","values":"string"}"#;
+    let decoded = avro(map, b"\x02\x0eODSCode\x0aFA001\0");
+    assert_eq!((decoded.archive(), decoded.json.as_deref()), (None, Some(r#"{"ODSCode":"FA001"}"#)));
+    assert_eq!(rejected(decoded).0, "Value is not an object");
+    let staff = avro(map, b"\x02\x0aStaff\x04Jo\0");
+    assert_eq!((&staff.json, staff.is_other_format), (&None, true));
+    assert_eq!(rejected(staff).0, "Value is not an object");
+    assert_eq!(rejected(avro(r#""int""#, b"\x02")).0, "Value is not an object");
+    assert_eq!(rejected(avro(r#""int""#, b"")).0, "Value not decodable");
 }

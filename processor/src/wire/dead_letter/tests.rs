@@ -1,5 +1,8 @@
 use super::*;
-use crate::wire::change_event::{Undecodable, decode};
+use crate::wire::{
+    avro_event::WriterSchema,
+    change_event::{Undecodable, decode, decode_avro},
+};
 
 const BYTES_MAX: usize = 1_000_000;
 
@@ -70,6 +73,39 @@ fn staff_is_cut_out_of_a_value_that_decodes() {
 }
 
 #[test]
+fn all_other_bytes_of_a_value_that_decodes_stay() {
+    for value in [
+        " {\"a\" : 1}\n",
+        "\0\0\0\0\x01\t{\"a\":1} ",
+        "[\"caf\\u00e9\"]",
+        "\0\0\0\0\x01 \"x\\u0041\" ",
+        "[\"\\\\u0053taff\"]",
+    ] {
+        let record = dead(&input(Some(value.as_bytes())), BYTES_MAX);
+        assert_eq!(record.value.as_deref(), Some(value.as_bytes()));
+    }
+    let spaced = dead(&input(Some(b"\n{\"Staff\":1, \"a\":2 }\n")), BYTES_MAX);
+    assert_eq!(spaced.value.as_deref(), Some(&b"\n{ \"a\":2 }\n"[..]));
+}
+
+#[test]
+fn an_avro_value_becomes_plain_json_or_is_left_out() {
+    let fields = r#"[{"name":"a","type":"string"},{"name":"Staff","type":"string"}]"#;
+    let record_of = format!(r#"{{"type":"record","name":"R","fields":{fields}}}"#);
+    let dead = |schema: &str, datum: &[u8]| {
+        let input = input(Some(&[&[0, 0, 0, 0, 9], datum].concat()));
+        let decoded = decode_avro(&input, &WriterSchema::parse(schema).unwrap());
+        record(&input, &decoded, &dead_letter(), 1, BYTES_MAX)
+    };
+    assert_eq!(dead(&record_of, b"\x02x\x04Jo").value.as_deref(), Some(&br#"{"a":"x"}"#[..]));
+    assert_eq!(dead(r#""string""#, b"\x02x").value.as_deref(), Some(&br#""x""#[..]));
+    for (schema, datum) in [(&*record_of, &b"\x02x"[..]), (r#""string""#, b"\x0astaff"), (r#""string""#, b"\x02x\0")] {
+        let left_out = dead(schema, datum);
+        assert_eq!((&left_out.value, header(&left_out, VALUE_OMITTED)), (&None, vec![&b"undecodable"[..]]));
+    }
+}
+
+#[test]
 fn a_value_that_does_not_decode_is_copied_only_when_it_cannot_hold_staff() {
     for copied in [&b"{\"a\":"[..], b"\xff\xfe", b"\0\0", b"\0\0\0\0\x09{\"a\":1}", b"[1]", b"{\"ODSCode\": \"\xff\"}"]
     {
@@ -83,6 +119,7 @@ fn a_value_that_does_not_decode_is_copied_only_when_it_cannot_hold_staff() {
         br#"{"\u0053taff":"#,
         b"\0\0\0\0\x09{\"Staff\":1}",
         b"[{\"Staff\":1}]",
+        br#"["\u0053TAFF"]"#,
         br#"{"Staff":"\ud800"}"#,
     ];
     for left_out in left_out {

@@ -82,7 +82,7 @@ impl<'a> Run<'a> {
         };
         let decision = decide(self.organisation(&key), record);
         self.publish(&input, &decision);
-        if let Some(archived) = &decision.decoded.archive {
+        if let Some(archived) = decision.decoded.archive() {
             self.archive.push(Archived {
                 partition,
                 offset,
