@@ -88,7 +88,7 @@ const GIVE_UP: Duration = Duration::from_secs(30);
 /// What is asked again and again gives up a little earlier, so that what is told is why.
 const ASK_UNTIL: Duration = Duration::from_millis(29_500);
 
-/// Until the work begins; making a large index may take longer.
+/// The deadline holds until the work begins: making a large index may take longer.
 async fn migrate(settings: MigrateSettings) -> Result<(), Failure> {
     let deadline = Instant::now() + GIVE_UP;
     let database = Database::new(&settings.database)?;
