@@ -10,7 +10,7 @@ use super::assert_refused;
 use crate::support_faults::World;
 
 /// Everything that the role may do to a table, on columns or the whole: what dosi itself asks for at its start.
-const NEEDED: [(&str, &str); 39] = [
+const NEEDED: [(&str, &str); 41] = [
     ("pathwaysdos.changes", "SELECT"),
     ("pathwaysdos.changes", "UPDATE"),
     ("pathwaysdos.locations", "SELECT"),
@@ -30,8 +30,10 @@ const NEEDED: [(&str, &str); 39] = [
     ("pathwaysdos.servicespecifiedopeningdates", "DELETE"),
     ("pathwaysdos.servicespecifiedopeningdates", "INSERT"),
     ("pathwaysdos.servicespecifiedopeningdates", "SELECT"),
+    ("pathwaysdos.servicespecifiedopeningdates", "UPDATE"),
     ("pathwaysdos.servicespecifiedopeningtimes", "INSERT"),
     ("pathwaysdos.servicespecifiedopeningtimes", "SELECT"),
+    ("pathwaysdos.servicespecifiedopeningtimes", "UPDATE"),
     ("pathwaysdos.servicestatuses", "SELECT"),
     ("pathwaysdos.servicetypes", "SELECT"),
     ("pathwaysdos.symptomgroupsymptomdiscriminators", "SELECT"),
@@ -62,7 +64,7 @@ const GRANTED: &str = "SELECT c.oid::regclass::text, p.privilege
             OR p.privilege IN ('SELECT', 'INSERT', 'UPDATE', 'REFERENCES') AND has_any_column_privilege('dosi', c.oid, p.privilege))";
 
 /// What a program under the role of dosi must not be able to do.
-const FORBIDDEN: [&str; 17] = [
+const FORBIDDEN: [&str; 18] = [
     "SELECT phone FROM pathwaysdos.users",
     "SELECT * FROM pathwaysdos.users",
     "SELECT * FROM pathwaysdos.changes",
@@ -74,6 +76,7 @@ const FORBIDDEN: [&str; 17] = [
     "INSERT INTO pathwaysdos.services (name) VALUES ('x')",
     "DELETE FROM pathwaysdos.services",
     "DELETE FROM pathwaysdos.servicehistories",
+    "UPDATE pathwaysdos.servicespecifiedopeningdates SET serviceid = 1",
     "UPDATE pathwaysdos.changes SET value = 'x'",
     "SELECT FROM dos_integration.mail_queue",
     "DELETE FROM dos_integration.change_event_archive",
