@@ -366,6 +366,7 @@ impl Loop {
     fn begin(&mut self, Begin { partition, offset, life }: Begin) -> bool {
         self.full.remove(&partition);
         self.filled.remove(&partition);
+        self.forget_unreadable();
         let context = self.context();
         if context.with_assigned(partition, |state| state.begun = false).is_none() {
             return true;
@@ -489,6 +490,10 @@ impl Loop {
         let Membership { group_id, instance_id, .. } = &*self.membership;
         let Ok(groups) = self.consumer.fetch_group_list(Some(group_id), MEMBERS_TIMEOUT) else { return false };
         let group = groups.groups().iter().find(|group| group.name() == group_id);
-        group.is_some_and(|group| group.members().iter().all(|member| group::instance_id(member.id()) != instance_id))
+        // An answer without a state is a coordinator's that cannot tell yet.
+        group.is_some_and(|group| {
+            !group.state().is_empty()
+                && group.members().iter().all(|member| group::instance_id(member.id()) != instance_id)
+        })
     }
 }

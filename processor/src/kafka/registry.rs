@@ -189,6 +189,10 @@ impl Registry {
 
     fn remember(&self, id: u32, kind: SchemaKind, schema_bytes: usize) {
         let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        if schema_bytes > 0 && kinds.by_id.contains_key(&id) {
+            // Another lane asked at the same time.
+            return;
+        }
         if kinds.by_id.len() >= IDS_MAX || kinds.schema_bytes + schema_bytes > SCHEMA_BYTES_MAX {
             *kinds = Kinds::default();
         }

@@ -3,12 +3,17 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use fail::fail_point;
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 
 use super::{Shared, lane::stopped};
 use crate::postgres::{Fault, outbox};
 
 const INTERVAL: Duration = Duration::from_millis(500);
+/// It may be on the one connection that is kept from batches.
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Clears until stopped, and once more then.
 pub async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
@@ -21,7 +26,7 @@ pub async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
         };
         published.extend(shared.serving.lock().protocol.take_clearable());
         if !published.is_empty() {
-            match delete(&shared, &published).await {
+            match timeout(TIMEOUT, delete(&shared, &published)).await.unwrap_or_else(|_| Err(Fault::no_answer())) {
                 Ok(()) => published.clear(),
                 // Kept for the next time: each deletion reaches down to the first row.
                 Err(fault) => tracing::debug!(%fault, "outbox not cleared"),

@@ -231,6 +231,8 @@ impl Lane {
         }
         self.partition.set_position(position);
         self.shared.set_halted(&self.partition, None);
+        // Rows that could not be read may be gone with a repair.
+        self.shared.readiness.clear(&super::reading_component(self.partition.number));
         self.shared.publish_now.notify_one();
         self.shared.lane_goes_on(Dependency::Database, self.partition.number);
         Ok(())
@@ -387,18 +389,18 @@ impl Lane {
         records: &mut VecDeque<InputRecord>,
         applier: &mut Applier,
     ) -> Result<Vec<Prepared>, Turn> {
-        let mut first = None;
-        if let Some(id) = records.front().and_then(schema_id) {
-            first = self.shared.registry.remembered(id);
-            if first.is_none() {
-                first = Some(self.ask_registry(id, applier).await?);
-            }
+        let mut prepared = Vec::with_capacity(records.len());
+        if let Some(id) = records.front().and_then(schema_id)
+            && self.shared.registry.remembered(id).is_none()
+        {
+            let kind = self.ask_registry(id, applier).await?;
+            prepared.extend(records.pop_front().map(|record| decode(record, Some(kind))));
         }
         let decoding = Instant::now();
-        let mut prepared = Vec::with_capacity(records.len());
+        let registry = &self.shared.registry;
         while let Some(record) = records.pop_front() {
             let id = schema_id(&record);
-            let kind = id.and_then(|id| first.take().or_else(|| self.shared.registry.remembered(id)));
+            let kind = id.and_then(|id| registry.remembered(id));
             if id.is_some() && kind.is_none() {
                 records.push_front(record);
                 break;

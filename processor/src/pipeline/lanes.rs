@@ -187,6 +187,12 @@ impl Partitions for Lanes {
         } else {
             tracing::info!("records can be read again");
         }
+        if !self.shared.ends.is_empty()
+            && let Some(line) = &line
+        {
+            // Nobody would wait for what never comes.
+            self.shared.fatal(line.clone());
+        }
         self.shared.readiness.set("input", line);
     }
 

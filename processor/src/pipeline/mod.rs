@@ -69,6 +69,11 @@ fn waiting_component(dependency: Dependency, partition: i32) -> String {
     format!("{} (partition {partition})", dependency.as_str())
 }
 
+/// The name in `/readyz` of a partition whose outbox the publisher cannot read.
+fn reading_component(partition: i32) -> String {
+    format!("outbox (partition {partition})")
+}
+
 /// The name in `/readyz` of a group offset that is less than it was.
 fn refused_offset_component(partition: i32) -> String {
     format!("group offset (partition {partition})")
@@ -186,6 +191,7 @@ impl Shared {
             self.metrics.set_up(Dependency::Registry, true);
         }
         self.readiness.clear(&refused_offset_component(partition));
+        self.readiness.clear(&reading_component(partition));
     }
 
     /// The database has lost what the group's offset says is published.

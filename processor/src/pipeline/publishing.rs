@@ -23,6 +23,7 @@ use crate::{
         publisher::{
             self, ABORT_TIMEOUT, Content, OPEN_TIMEOUT, PublishError, TRANSACTION_TIMEOUT, TransactionalProducer,
         },
+        refusals::is_refusal,
         told::Told,
     },
     postgres::{
@@ -51,9 +52,6 @@ const WATCHDOG: Duration = Duration::from_secs(5);
 const OVERDUE_MAX: usize = 3;
 const OVERDUE_WINDOW: Duration = Duration::from_secs(600);
 
-/// What `/readyz` calls the publisher's own troubles.
-const READING: &str = "database (publishing)";
-const PUBLISHING: &str = "kafka (publishing)";
 /// Transactions may fail one after the other before it is said: one does at every rebalance.
 const FAILURES_UNTOLD: u32 = 1;
 
@@ -156,8 +154,9 @@ impl Publisher {
             };
         }
         if self.producer.is_some() && !self.has_work() {
-            // Nothing that could still be refused.
-            rights::may_publish(&self.shared);
+            // Nothing that could still fail.
+            self.failures = 0;
+            rights::can_publish(&self.shared);
         }
         then == Then::Published
     }
@@ -168,7 +167,8 @@ impl Publisher {
             Work::Publish { producer } => return self.publish(producer).await,
             Work::AskGroupOffset(assignment) => self.ask_group_offset(assignment),
             Work::ReadOutbox { assignment, from } => {
-                let read = self.read_outbox(assignment, from).await.map_err(|fault| self.database_down(&fault));
+                let read = self.read_outbox(assignment, from).await;
+                let read = read.map_err(|fault| self.database_down(assignment.partition, &fault));
                 self.shared.serving.lock().protocol.outbox_read(assignment, from, read.ok());
             }
             Work::ConfirmGroupOffset { assignment, .. } => {
@@ -177,7 +177,7 @@ impl Publisher {
             }
             Work::Halt(assignment, reason) => {
                 if let Err(fault) = self.halt(assignment, &reason).await {
-                    self.database_down(&fault);
+                    self.database_down(assignment.partition, &fault);
                 }
                 self.shared.serving.lock().protocol.halt_written(assignment);
             }
@@ -186,17 +186,10 @@ impl Publisher {
     }
 
     /// Said under a name of its own, so that what lanes do well meanwhile does not hide it.
-    fn database_down(&self, fault: &Fault) {
+    fn database_down(&self, partition: i32, fault: &Fault) {
         self.shared.metrics.retried(Dependency::Database);
-        if self.shared.readiness.set(READING, Some(fault.to_string())) {
-            tracing::warn!("publishing waits for the database: {fault}");
-        }
-    }
-
-    /// The same of Kafka, which the consumer may reach all the while.
-    fn kafka_fails(&self, why: &KafkaError) {
-        if self.shared.readiness.set(PUBLISHING, Some(why.to_string())) {
-            tracing::warn!("nothing can be published: {why}");
+        if self.shared.readiness.set(&super::reading_component(partition), Some(fault.to_string())) {
+            tracing::warn!(partition, "publishing waits for the database: {fault}");
         }
     }
 
@@ -267,7 +260,7 @@ impl Publisher {
         });
         let (row, rows) = read.await?;
         fail_point!("outbox-read-after");
-        self.shared.readiness.clear(READING);
+        self.shared.readiness.clear(&super::reading_component(partition));
         // Lanes may have nothing to apply that would say so.
         self.shared.up(Dependency::Database);
         let rows = rows.into_iter().map(|row| OutboxSpan {
@@ -328,9 +321,8 @@ impl Publisher {
     fn committed(&mut self, transaction: u64) {
         self.backoff.reset();
         self.failures = 0;
-        self.shared.readiness.clear(PUBLISHING);
         self.shared.up(Dependency::Kafka);
-        rights::may_publish(&self.shared);
+        rights::can_publish(&self.shared);
         let Some(transaction) = self.shared.serving.end(transaction, Ended::Committed) else { return };
         let events: usize = transaction.loads.iter().flat_map(|load| &load.spans).map(|span| span.events).sum();
         self.pace.transaction(events, self.began - self.transaction_began);
@@ -347,10 +339,9 @@ impl Publisher {
 
     async fn failed(&mut self, error: PublishError, transaction: u64) {
         self.shared.metrics.retried(Dependency::Kafka);
-        rights::may_not_publish(&self.shared, error.cause());
         self.failures += 1;
-        if self.failures > FAILURES_UNTOLD {
-            self.kafka_fails(error.cause());
+        if self.failures > FAILURES_UNTOLD || is_refusal(error.cause()) {
+            rights::cannot_publish(&self.shared, error.cause());
         }
         let is_fenced = matches!(error, PublishError::Fenced(_));
         let ended = match error {
@@ -391,14 +382,13 @@ impl Publisher {
             Ok(Ok(Ok(producer))) => {
                 tracing::debug!("Kafka producer opened");
                 if self.failures <= FAILURES_UNTOLD {
-                    self.shared.readiness.clear(PUBLISHING);
+                    rights::can_publish(&self.shared);
                 }
                 self.producer = Some(Arc::new(producer));
             }
             Ok(Ok(Err(error))) => {
                 self.shared.metrics.retried(Dependency::Kafka);
-                self.kafka_fails(&error);
-                rights::may_not_publish(&self.shared, &error);
+                rights::cannot_publish(&self.shared, &error);
                 sleep(self.backoff.next_wait()).await;
             }
             Ok(Err(panic)) => self.shared.fatal(format!("the publishing thread failed: {panic}")),

@@ -72,16 +72,18 @@ impl Rights {
     }
 }
 
-/// A transaction failed: says so where an operator looks when only a person can mend it. It is tried again all the same.
-pub fn may_not_publish(shared: &Shared, error: &KafkaError) {
-    if is_refusal(error) && shared.readiness.set(PUBLISHING, Some(format!("Kafka refuses: {error}"))) {
-        tracing::error!("Kafka refuses what is to be published: {error}");
+/// Nothing is published: says so where an operator looks, under a name of its own, since the consumer may reach the brokers all the
+/// while. It is tried again all the same.
+pub fn cannot_publish(shared: &Shared, error: &KafkaError) {
+    let line = if is_refusal(error) { format!("Kafka refuses: {error}") } else { error.to_string() };
+    if shared.readiness.set(PUBLISHING, Some(line.clone())) {
+        tracing::error!("nothing can be published: {line}");
     }
 }
 
-/// A transaction went through.
-pub fn may_publish(shared: &Shared) {
+/// A transaction went through, or nothing waits for one.
+pub fn can_publish(shared: &Shared) {
     if shared.readiness.clear(PUBLISHING) {
-        tracing::info!("Kafka lets this instance publish again");
+        tracing::info!("publishing goes on");
     }
 }

@@ -71,8 +71,8 @@ const INSERT_DAY_TIMES: &str = "INSERT INTO servicedayopeningtimes (servicedayop
 const REWRITE_DATE_TIMES: &str = "UPDATE servicespecifiedopeningtimes AS t
     SET starttime = w.starttime, endtime = w.endtime, isclosed = w.isclosed
     FROM unnest($1::int[], $2::date[], $3::time[], $4::time[], $5::time[], $6::time[], $7::bool[])
-            AS w(serviceid, held, held_start, held_end, starttime, endtime, isclosed)
-        JOIN servicespecifiedopeningdates AS d ON d.serviceid = w.serviceid AND d.date = w.held
+            AS w(serviceid, date, held_start, held_end, starttime, endtime, isclosed)
+        JOIN servicespecifiedopeningdates AS d ON d.serviceid = w.serviceid AND d.date = w.date
     WHERE t.servicespecifiedopeningdateid = d.id
         AND (w.held_start IS NULL OR t.starttime = w.held_start AND t.endtime = w.held_end)";
 const MOVE_DATES: &str = "UPDATE servicespecifiedopeningdates AS d SET date = w.date
@@ -168,8 +168,8 @@ async fn write(
         services,
         days_gone,
         dates_gone,
-        dates_rewritten,
         dates_moved,
+        dates_rewritten,
         codes_gone,
         codes,
         changes,
@@ -185,8 +185,8 @@ async fn write(
         update_services(tx, writes, context.now),
         delete_days(tx, writes),
         delete_dates(tx, writes),
-        rewrite_date_times(tx, writes),
         move_dates(tx, writes),
+        rewrite_date_times(tx, writes),
         z_codes(tx, DELETE_Z_CODES, writes, |write| &write.z_codes_removed),
         z_codes(tx, INSERT_Z_CODES, writes, |write| &write.z_codes_added),
         reject_changes(tx, &effects.rejected_changes, context.now),
@@ -203,8 +203,8 @@ async fn write(
         services,
         days_gone,
         dates_gone,
-        dates_rewritten,
         dates_moved,
+        dates_rewritten,
         codes_gone,
         codes,
         changes,
@@ -307,10 +307,11 @@ async fn delete_dates(tx: &Transaction<'_>, writes: &[ServiceWrite]) -> Result<(
 /// A writer that does not hold the service may have replaced a date since it was read.
 const DATES_REPLACED: &str = "specified dates were replaced meanwhile";
 
+/// By the dates that they have now: a writer that deletes a date locks it before its periods, too.
 async fn rewrite_date_times(tx: &Transaction<'_>, writes: &[ServiceWrite]) -> Result<()> {
     let rows: Vec<_> = rewritten_dates(writes)
         .flat_map(|(id, date)| {
-            date.periods.iter().map(move |(was, is)| (id, date.held, *was, is.unwrap_or(MIDNIGHT), is))
+            date.periods.iter().map(move |(was, is)| (id, date.date, *was, is.unwrap_or(MIDNIGHT), is))
         })
         .collect();
     if rows.is_empty() {

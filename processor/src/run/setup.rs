@@ -171,7 +171,8 @@ impl Watch<'_> {
         let base = kafka_base_config(&settings.kafka);
         let config = asker_config(&base, &settings.deployment.group_id, "read_committed");
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
-        let admin = Admin::connect(&settings.kafka)?;
+        let given = settings.kafka.clone();
+        let admin = beside(move || Admin::connect(&given)).await?;
         loop {
             let (config, topics) = (config.clone(), settings.topics.clone());
             let names = [topics.change_events, topics.audit, topics.dead_letter];

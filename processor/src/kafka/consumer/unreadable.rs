@@ -58,6 +58,13 @@ impl Loop {
             self.context().partitions.unreadable(None);
         }
     }
+
+    /// A partition begins anew, perhaps behind those records, or has come in place of theirs: if not, the next fetch says so.
+    pub(super) fn forget_unreadable(&mut self) {
+        if self.unreadable.0.take().is_some() {
+            self.context().partitions.unreadable(None);
+        }
+    }
 }
 
 #[cfg(test)]
