@@ -26,6 +26,9 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     end_on_panic();
+    // Before any other use of it: without this, OpenSSL clears up at exit under threads that still use it (a client that is being
+    // made or ended beside), and the process dies of a segmentation fault in place of its exit code.
+    openssl::init();
     #[cfg(feature = "fault-injection")]
     dosi::fault_injection::set_up();
     match cli::parse(std::env::args_os()).and_then(invoke) {
