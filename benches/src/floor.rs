@@ -117,8 +117,8 @@ async fn decide(
     let inputs: Vec<&Input> = events.iter().map(|event| &event.decoded.input).collect();
     let state = load(transaction, &inputs, ready(Ok(true))).await?.context("no position was to move")?;
     let decided = batch::decide(&inputs, state, Moment { now: now(), today: TODAY.parse()? });
-    let (changed, synchronised) = (decided.changed_services(), decided.synchronised_services());
-    let (heads, pending) = postgres::load::heads_and_pending(transaction, &changed, &synchronised).await?;
+    let (changed, to_clear) = (decided.changed_services(), decided.services_to_clear());
+    let (heads, pending) = postgres::load::heads_and_pending(transaction, &changed, &to_clear).await?;
     let (decisions, mut effects) = batch::finish(decided, &heads, pending);
     let sequences = std::mem::take(&mut effects.sequences);
     let sequences = sequences.into_iter().map(|(code, number)| (code.as_str().to_owned(), number)).unzip();

@@ -65,23 +65,23 @@ fn carry_out(command: Command) -> Result<(), Failure> {
         Command::Completions(settings) => output::print(&cli::completions(settings.shell)),
         Command::Migrate(settings) => {
             telemetry::init(&settings.log)?;
-            block_on(migrate(settings))
+            block_on(1, migrate(settings))
         }
         Command::Topics(settings) => {
             telemetry::init(&settings.log)?;
-            block_on(dosi::kafka::topics::run(&settings))
+            block_on(1, dosi::kafka::topics::run(&settings))
         }
         Command::Run(settings) => {
             telemetry::init(&settings.log)?;
-            block_on(run::run(settings))
+            block_on(run::workers(&settings), run::run(settings))
         }
         Command::Position(settings) => {
             telemetry::init(settings.log())?;
-            block_on(position::run(settings))
+            block_on(1, position::run(settings))
         }
         Command::Publish(settings) => {
             telemetry::init(&settings.log)?;
-            block_on(dosi::publish::run(settings))
+            block_on(1, dosi::publish::run(settings))
         }
     }
 }
@@ -103,8 +103,8 @@ async fn migrate(settings: MigrateSettings) -> Result<(), Failure> {
     output::print(&format!("schema dos_integration is at version {version} ({applied} migrations applied)"))
 }
 
-fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+fn block_on(workers: usize, work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Failed(error.into()))?;
     let ended = runtime.block_on(work);
     // A blocking call of librdkafka that still waits for its time-out does not hold the process.

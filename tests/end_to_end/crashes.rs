@@ -6,6 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 
 use dosi_tests::golden_form::members;
 use dosi_tests::http;
+use dosi_tests::stack::Scratch;
 
 use crate::support_faults::{World, good, until};
 
@@ -124,6 +125,26 @@ async fn a_start_that_hangs_ends_at_sigterm() {
     let ended = running.wait().unwrap();
     assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
     assert!(ended.stderr.contains("left before everything had ended"), "{}", ended.stderr);
+}
+
+/// Whoever logs waits for a reader of stderr, which may be all that works.
+#[tokio::test]
+async fn a_stderr_that_nobody_reads_does_not_hold_the_process() {
+    let world = World::new(&CODES, 1).await;
+    let fifo = Scratch::new("stderr").unwrap();
+    let fifo = fifo.path().join("fifo");
+    let unread = "mkfifo \"$0\" && exec 3<>\"$0\" && exec \"$@\" 2>&3";
+    let dosi = world.dosi.clone().under(&["bash", "-c", unread, &fifo.display().to_string()]).with("DOSI_LOG", "debug");
+    let mut running = dosi.start(&["run"]).unwrap();
+    running.wait_until_ready().unwrap();
+    // A line each: more than a pipe holds.
+    let events: Vec<_> = (1..=1_000).map(|sequence| good(CODES[0], sequence, "0113")).collect();
+    world.produce(&events).await;
+    let url = running.url("/livez");
+    running.wait_until(|| http::get(&url).is_err()).unwrap();
+    running.signal("TERM");
+    let ended = running.wait().unwrap();
+    assert_eq!(ended.status.code(), Some(0));
 }
 
 /// A transaction that is still under way when its partitions have to go sends nothing more; the next owner publishes.

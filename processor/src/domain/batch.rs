@@ -64,6 +64,8 @@ pub struct DosState {
     pub locations: HashMap<String, Vec<Location>>,
     /// Pairs among [`ZCode::ALL`] that are in `symptomgroupsymptomdiscriminators` (rule 6.4).
     pub z_code_pairs: BTreeSet<ZCode>,
+    /// Services for which changes wait for approval (rule 4.1); there may be some that no event reaches.
+    pub with_pending_changes: BTreeSet<i32>,
 }
 
 /// What the rules need to know besides: the moment and the day.

@@ -29,6 +29,7 @@ pub struct Decided {
     pub(super) services: HashMap<OdsCode, Vec<Held>>,
     pub(super) sequences: BTreeMap<OdsCode, i64>,
     pub(super) moment: Moment,
+    with_pending_changes: BTreeSet<i32>,
 }
 
 /// A service of DoS as the batch has it by now.
@@ -71,9 +72,9 @@ impl Decided {
         self.service_ids(|service| service.entry.is_some())
     }
 
-    /// Services that rule 3.8 reached, in id order: the shell reads their pending changes.
-    pub fn synchronised_services(&self) -> Vec<i32> {
-        self.service_ids(|_| true)
+    /// Services that rule 3.8 reached and that have pending changes, in id order: the shell reads these.
+    pub fn services_to_clear(&self) -> Vec<i32> {
+        self.service_ids(|service| self.with_pending_changes.contains(&service.service_id))
     }
 
     fn service_ids(&self, counts: impl Fn(&ServiceVerdict) -> bool) -> Vec<i32> {
@@ -103,10 +104,11 @@ pub fn postcodes_to_look_up<I: Borrow<Input>>(inputs: &[I], state: &DosState) ->
 }
 
 /// Decides the inputs in order, each seeing what the one before it did.
-pub fn decide<I: Borrow<Input>>(inputs: &[I], state: DosState, moment: Moment) -> Decided {
+pub fn decide<I: Borrow<Input>>(inputs: &[I], mut state: DosState, moment: Moment) -> Decided {
+    let with_pending_changes = std::mem::take(&mut state.with_pending_changes);
     let mut desk = Desk::new(state, moment);
     let verdicts = inputs.iter().map(|input| desk.input(input.borrow())).collect();
-    Decided { verdicts, services: desk.services, sequences: desk.raised, moment }
+    Decided { verdicts, services: desk.services, sequences: desk.raised, moment, with_pending_changes }
 }
 
 /// What the decisions are made against, as it changes.

@@ -22,14 +22,14 @@ use super::{
 const ALIEN_HISTORY: &str = "Service history was not a JSON object";
 
 /// Completes the decisions. `heads`: of [`Decided::changed_services`], missing where there is no history;
-/// `pending`: pending changes of [`Decided::synchronised_services`], in any order.
+/// `pending`: pending changes of [`Decided::services_to_clear`], in any order.
 #[expect(clippy::implicit_hasher, reason = "the shell has no other hasher")]
 pub fn finish(
     decided: Decided,
     heads: &HashMap<i32, HistoryHead>,
     pending: Vec<PendingChange>,
 ) -> (Vec<EventDecision>, Effects) {
-    let Decided { verdicts, services, sequences, moment } = decided;
+    let Decided { verdicts, services, sequences, moment, .. } = decided;
     let mut closing = Closing {
         services: services.values().flatten().map(|held| (held.now.id, held)).collect(),
         heads,

@@ -25,6 +25,7 @@ use crate::{
         database::Lease,
         outbox::{self, Output},
         position,
+        services::Complete,
     },
     protocol::unpublished::OutboxSpan,
     telemetry::metrics::Stage,
@@ -185,8 +186,8 @@ async fn decide(
     shared.metrics.spent(Stage::Decide, deciding.elapsed());
 
     let loading = Instant::now();
-    let (changed, synchronised) = (decided.changed_services(), decided.synchronised_services());
-    let (heads, pending) = postgres::load::heads_and_pending(transaction, &changed, &synchronised).await?;
+    let (changed, to_clear) = (decided.changed_services(), decided.services_to_clear());
+    let (heads, pending) = postgres::load::heads_and_pending(transaction, &changed, &to_clear).await?;
     loaded += loading.elapsed();
     shared.metrics.spent(Stage::Load, loaded);
     let (decisions, effects) = batch::finish(decided, &heads, pending);
@@ -217,8 +218,8 @@ pub async fn load(
     }
     // The first failure in the order of sending.
     let (sequences, candidates, z_code_pairs) = (sequences?, candidates?, z_code_pairs?);
-    let services = postgres::services::complete(transaction, candidates).await?;
-    let mut state = DosState { sequences, services, locations: HashMap::new(), z_code_pairs };
+    let Complete { services, with_pending_changes } = postgres::services::complete(transaction, candidates).await?;
+    let mut state = DosState { sequences, services, locations: HashMap::new(), z_code_pairs, with_pending_changes };
     let postcodes = batch::postcodes_to_look_up(inputs, &state);
     if !postcodes.is_empty() {
         let spellings: Vec<String> = postcodes.iter().flat_map(|postcode| postcode::spellings(postcode)).collect();

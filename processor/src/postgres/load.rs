@@ -119,14 +119,15 @@ const HISTORY_HEADS: &str = "SELECT h.serviceid,
             ELSE right(rtrim(h.history, $2), 1) END
     FROM servicehistories AS h WHERE h.serviceid = ANY($1) ORDER BY h.serviceid FOR UPDATE OF h";
 
-/// [`history_heads`] of the services that change and [`pending_changes`] of those that are in step, in one round trip.
+/// [`history_heads`] of the services that change and [`pending_changes`] of those that are in step and have any, in one round trip;
+/// in none where nothing does.
 pub async fn heads_and_pending(
     tx: &Transaction<'_>,
     changed: &[i32],
-    synchronised: &[i32],
+    to_clear: &[i32],
 ) -> Result<(HashMap<i32, HistoryHead>, Vec<PendingChange>)> {
     prepare(tx, [HISTORY_HEADS, PENDING_CHANGES]).await?;
-    let (heads, pending) = join!(history_heads(tx, changed), pending_changes(tx, synchronised));
+    let (heads, pending) = join!(history_heads(tx, changed), pending_changes(tx, to_clear));
     // The first failure in the order of sending.
     Ok((heads?, pending?))
 }

@@ -58,6 +58,9 @@ const Z_CODES: &str = "SELECT g.serviceid, g.sgid, g.sdid
         SELECT serviceid, sgid, sdid FROM servicesgsds WHERE serviceid = w.id AND sdid = w.sdid AND sgid = w.sgid OFFSET 0
     ) AS g";
 
+const WITH_PENDING_CHANGES: &str =
+    "SELECT serviceid FROM changes WHERE serviceid = ANY($1) AND approvestatus = 'PENDING'";
+
 /// Locks the candidates of these codes, in id order, and reads their own columns.
 pub async fn candidates(tx: &Transaction<'_>, codes: &BTreeMap<OdsCode, Offered>) -> Result<Vec<Candidate>> {
     if codes.is_empty() {
@@ -108,11 +111,20 @@ fn bare_service(row: &Row) -> Result<Service> {
     })
 }
 
-/// Reads what hangs on the locked candidates, in two round trips, or three (see [`opening_times::add`]); each list in id order.
-/// A code without any is absent.
-pub async fn complete(tx: &Transaction<'_>, mut found: Vec<Candidate>) -> Result<HashMap<OdsCode, Vec<Service>>> {
+/// What hangs on candidates.
+#[derive(Debug, Default)]
+pub struct Complete {
+    /// Each list in id order; a code without any is absent.
+    pub services: HashMap<OdsCode, Vec<Service>>,
+    /// Which candidates have pending changes. They are locked and read when it is known whose matter
+    /// ([`super::load::heads_and_pending`]): one that is proposed in between is after this batch.
+    pub with_pending_changes: BTreeSet<i32>,
+}
+
+/// Reads what hangs on the locked candidates, in two round trips, or three (see [`opening_times::add`]).
+pub async fn complete(tx: &Transaction<'_>, mut found: Vec<Candidate>) -> Result<Complete> {
     if found.is_empty() {
-        return Ok(HashMap::new());
+        return Ok(Complete::default());
     }
     let ids: Vec<i32> = found.iter().map(|candidate| candidate.service.id).collect();
     let types = distinct(found.iter().map(|candidate| candidate.service.type_id));
@@ -122,15 +134,18 @@ pub async fn complete(tx: &Transaction<'_>, mut found: Vec<Candidate>) -> Result
     let (holders, (groups, discriminators)): (Vec<i32>, (Vec<i32>, Vec<i32>)) =
         asked.map(|(id, code)| (id, (code.sgid, code.sdid))).unzip();
     let by_service_and_code: Params = &[&holders, &groups, &discriminators];
-    let (types, statuses, regions, opening_times, z_codes) = join!(
+    let by_service: Params = &[&ids];
+    let (types, statuses, regions, opening_times, z_codes, pending) = join!(
         names(tx, TYPES, &types),
         names(tx, STATUSES, &statuses),
         names(tx, REGIONS, &parents),
         opening_times::rows(tx, &ids),
         query(tx, Z_CODES, by_service_and_code),
+        query(tx, WITH_PENDING_CHANGES, by_service),
     );
     // The first failure in the order of sending: those after it only say that the transaction has failed (25P02).
-    let (types, statuses, regions, opening_times, z_codes) = (types?, statuses?, regions?, opening_times?, z_codes?);
+    let (types, statuses, regions) = (types?, statuses?, regions?);
+    let (opening_times, z_codes, pending) = (opening_times?, z_codes?, pending?);
     for candidate in &mut found {
         let service = &mut candidate.service;
         service.type_name = types.get(&service.type_id).cloned().unwrap_or_default();
@@ -146,7 +161,8 @@ pub async fn complete(tx: &Transaction<'_>, mut found: Vec<Candidate>) -> Result
     for candidate in found {
         services.entry(candidate.code).or_default().push(candidate.service);
     }
-    Ok(services)
+    let with_pending_changes = pending.iter().map(|row| Ok(row.try_get(0)?)).collect::<Result<_>>()?;
+    Ok(Complete { services, with_pending_changes })
 }
 
 fn add_z_codes(services: &mut [&mut Service], places: &Places, rows: &[Row]) -> Result<()> {

@@ -8,7 +8,7 @@ use dosi::{
     postgres::{
         Client, Fault, Pool, Transaction, migrations,
         pool::{PoolSettings, build},
-        services::{candidates, complete},
+        services::{Complete, candidates, complete},
     },
 };
 use tokio::time::Instant;
@@ -41,8 +41,14 @@ pub(crate) async fn run(config: &Config, sql: &str) {
 
 /// The services of these codes, locked and read as a batch does.
 pub(crate) async fn services(tx: &Transaction<'_>, codes: &[OdsCode]) -> Result<HashMap<OdsCode, Vec<Service>>, Fault> {
+    loaded(tx, codes).await.map(|loaded| loaded.services)
+}
+
+/// The same with what is read besides.
+pub(crate) async fn loaded(tx: &Transaction<'_>, codes: &[OdsCode]) -> Result<Complete, Fault> {
     let all = Offered { blood_pressure: true, contraception: true };
-    complete(tx, candidates(tx, &codes.iter().map(|code| (*code, all)).collect()).await?).await
+    let candidates = candidates(tx, &codes.iter().map(|code| (*code, all)).collect()).await?;
+    complete(tx, candidates).await
 }
 
 impl Database {

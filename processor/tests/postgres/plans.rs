@@ -204,7 +204,7 @@ async fn assert_plans_use_indexes(client: &Client) {
         assert!(sorted, "services are locked in no order:\n{text}");
         explained.push(statement);
     }
-    assert!(explained.len() >= 27, "only {} statements were explained", explained.len());
+    assert!(explained.len() >= 28, "only {} statements were explained", explained.len());
     for part in [
         "servicedayopenings WHERE serviceid",
         "servicedayopeningtimes WHERE servicedayopeningid BETWEEN",

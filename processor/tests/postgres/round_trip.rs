@@ -22,7 +22,7 @@ use dosi::{
     },
 };
 
-use crate::database::{Database, begin, code, now, services};
+use crate::database::{Database, begin, code, loaded, now, services};
 
 /// Service 1 has everything twice, 2 and 4 take turns with days and dates, 3 is in a circle and has none, 4 is no candidate,
 /// 5 has a code in lower case.
@@ -136,7 +136,7 @@ async fn a_closed_service_is_read_where_an_event_has_what_it_stands_for() {
         let offered = Offered { blood_pressure, contraception };
         let candidates = candidates(&tx, &BTreeMap::from([(code("FA002"), offered)])).await.unwrap();
         let found = complete(&tx, candidates).await.unwrap();
-        let found: Vec<i32> = found[&code("FA002")].iter().map(|service| service.id).collect();
+        let found: Vec<i32> = found.services[&code("FA002")].iter().map(|service| service.id).collect();
         assert_eq!(found, ids, "{offered:?}");
     }
     drop(tx);
@@ -359,11 +359,13 @@ async fn pending_changes_are_rejected_and_mailed() {
         "INSERT INTO users (username, firstname, lastname, email, createdtime) VALUES ('u', 'F', 'L', 'e@x', now());
         INSERT INTO changes (id, approvestatus, type, initiatorname, servicename, value, creatorsname, serviceid) VALUES
             ('b', 'PENDING', 'm', 'i', 's', '{}', 'u', 1), ('a', 'PENDING', 'm', 'i', 's', '{}', 'u', 2),
-            ('c', 'COMPLETE', 'm', 'i', 's', '{}', 'u', 1), ('d', 'PENDING', 'm', 'i', 's', '{}', 'gone', 1)";
+            ('c', 'COMPLETE', 'm', 'i', 's', '{}', 'u', 3), ('d', 'PENDING', 'm', 'i', 's', '{}', 'gone', 1)";
     database.execute(changes).await;
     let mut client = database.client().await;
     let tx = begin(&mut client).await;
     lock_sequences(&tx, &[code("FA002")].into()).await.unwrap();
+    let with_pending_changes = loaded(&tx, &[code("FA002")]).await.unwrap().with_pending_changes;
+    assert_eq!(with_pending_changes, BTreeSet::from([1, 2]));
     let pending = pending_changes(&tx, &[1, 2, 3]).await.unwrap();
     assert_eq!(pending.iter().map(|change| change.id.as_str()).collect::<Vec<_>>(), ["a", "b"]);
     assert_eq!((pending[0].service_id, pending[0].creator.email.as_deref()), (2, Some("e@x")));

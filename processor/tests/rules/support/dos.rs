@@ -82,11 +82,11 @@ impl Dos {
             .into_iter()
             .filter_map(|id| Some((id, HistoryHead::of(self.histories.get(&id)?))))
             .collect();
-        let synchronised = decided.synchronised_services();
+        let to_clear = decided.services_to_clear();
         let pending = self
             .changes
             .iter()
-            .filter(|row| row.status == "PENDING" && synchronised.contains(&row.change.service_id))
+            .filter(|row| row.status == "PENDING" && to_clear.contains(&row.change.service_id))
             .map(|row| row.change.clone())
             .collect();
         finish(decided, &heads, pending)
@@ -116,11 +116,13 @@ impl Dos {
 
     fn load_where(&self, inputs: &[Input], read: impl Fn(&Service, OdsCode) -> Option<Service>) -> DosState {
         let codes: BTreeSet<OdsCode> = inputs.iter().filter_map(|input| Some(input.body.event()?.ods_code)).collect();
+        let pending = self.changes.iter().filter(|row| row.status == "PENDING");
         let mut state = DosState {
             sequences: self.sequences.clone(),
             services: HashMap::new(),
             locations: HashMap::new(),
             z_code_pairs: self.z_code_pairs.clone(),
+            with_pending_changes: pending.map(|row| row.change.service_id).collect(),
         };
         for code in codes {
             let services = self.services.values().filter(|service| service.ods_code.starts_with(code.as_str()));
