@@ -73,7 +73,8 @@ fn carry_out(command: Command) -> Result<(), Failure> {
         }
         Command::Run(settings) => {
             telemetry::init(&settings.log)?;
-            block_on(run::workers(&settings), run::run(settings))
+            let stop = run::listen_for_stop()?;
+            block_on(run::workers(&settings), run::run(settings, stop))
         }
         Command::Position(settings) => {
             telemetry::init(settings.log())?;

@@ -2,7 +2,9 @@
 
 mod setup;
 
-use std::{collections::BTreeMap, io::Write as _, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap, io::Write as _, num::NonZero, sync::Arc, thread::available_parallelism, time::Duration,
+};
 
 use tokio::{
     net::TcpListener,
@@ -52,12 +54,12 @@ const BATCHES_A_WORKER: usize = 4;
 /// other thread for it, nor take the database's processors (at 400 events/s on two cores, with one worker in place of two, the median
 /// to DoS fell from 20 to 9 ms).
 pub fn workers(settings: &RunSettings) -> usize {
-    settings.database.pool_size.div_ceil(BATCHES_A_WORKER)
+    let cores = available_parallelism().map_or(1, NonZero::get);
+    settings.database.pool_size.div_ceil(BATCHES_A_WORKER).min(cores)
 }
 
-/// Processes until SIGTERM or SIGINT, or with `--exit-at-end` until the topic's end.
-pub async fn run(settings: RunSettings) -> Result<(), Failure> {
-    let mut stop = listen_for_stop()?;
+/// Processes until it is to stop, or with `--exit-at-end` until the topic's end.
+pub async fn run(settings: RunSettings, mut stop: watch::Receiver<bool>) -> Result<(), Failure> {
     if let Some(today) = settings.processing.today {
         tracing::warn!(%today, "DOSI_TODAY is set: this date is taken as today");
     }
@@ -96,13 +98,15 @@ async fn process(
         () = at_end(&shared), if settings.exit_at_end => None,
         Ok(line) = failed.wait_for(Option::is_some) => line.clone(),
     };
+    if !is_asked {
+        // Before anything is logged: a stderr that nobody reads holds whoever writes to it.
+        leave_within(LEAVE_TIMEOUT, i32::from(line.is_some()), line.clone());
+    }
     if let Some(line) = &line {
         tracing::error!("{line}");
     }
     if is_asked {
         move_to_ends(&shared).await;
-    } else {
-        leave_within(LEAVE_TIMEOUT, i32::from(line.is_some()), line.clone());
     }
     work.leave(&shared).await;
     ticker.abort();
@@ -221,8 +225,9 @@ async fn serve(
 }
 
 /// Turns true at SIGTERM or SIGINT, from now on: one that comes while nobody waits for it is not missed. The process ends then,
-/// whatever it is at: the thread that listens is one of its own, as a stderr that nobody reads holds whoever logs.
-fn listen_for_stop() -> anyhow::Result<watch::Receiver<bool>> {
+/// whatever it is at: the thread that listens is one of its own, as a stderr that nobody reads holds whoever logs. To be called outside
+/// a runtime.
+pub fn listen_for_stop() -> anyhow::Result<watch::Receiver<bool>> {
     let runtime = runtime::Builder::new_current_thread().enable_io().build()?;
     let listening = runtime.enter();
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

@@ -134,7 +134,9 @@ async fn a_stderr_that_nobody_reads_does_not_hold_the_process() {
     let fifo = Scratch::new("stderr").unwrap();
     let fifo = fifo.path().join("fifo");
     let unread = "mkfifo \"$0\" && exec 3<>\"$0\" && exec \"$@\" 2>&3";
-    let dosi = world.dosi.clone().under(&["bash", "-c", unread, &fifo.display().to_string()]).with("DOSI_LOG", "debug");
+    // One thread for all tasks.
+    let dosi = world.dosi.clone().with("DOSI_LOG", "debug").with("DOSI_DATABASE_POOL_SIZE", "4");
+    let dosi = dosi.under(&["bash", "-c", unread, &fifo.display().to_string()]);
     let mut running = dosi.start(&["run"]).unwrap();
     running.wait_until_ready().unwrap();
     // A line each: more than a pipe holds.

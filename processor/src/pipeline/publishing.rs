@@ -207,14 +207,15 @@ impl Publisher {
 
     fn take_answers(&mut self) {
         while let Ok((assignment, group)) = self.answered.try_recv() {
-            let applied = {
+            let (taken, applied) = {
                 let protocol = &mut self.shared.serving.lock().protocol;
                 if !protocol.group_offset_read(assignment, group) {
                     continue;
                 }
-                self.tell_refused(assignment, group, protocol.group_offset(assignment));
-                protocol.unpublished(assignment).map_or(0, Unpublished::applied)
+                let applied = protocol.unpublished(assignment).map_or(0, Unpublished::applied);
+                (protocol.group_offset(assignment), applied)
             };
+            self.tell_refused(assignment, group, taken);
             tracing::debug!(partition = assignment.partition, ?group, "group's offset told");
             let Some(partition) = self.shared.serving.get(assignment.partition) else { continue };
             match group {

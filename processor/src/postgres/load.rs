@@ -120,12 +120,15 @@ const HISTORY_HEADS: &str = "SELECT h.serviceid,
     FROM servicehistories AS h WHERE h.serviceid = ANY($1) ORDER BY h.serviceid FOR UPDATE OF h";
 
 /// [`history_heads`] of the services that change and [`pending_changes`] of those that are in step and have any, in one round trip;
-/// in none where nothing does.
+/// in none where there are neither.
 pub async fn heads_and_pending(
     tx: &Transaction<'_>,
     changed: &[i32],
     to_clear: &[i32],
 ) -> Result<(HashMap<i32, HistoryHead>, Vec<PendingChange>)> {
+    if changed.is_empty() && to_clear.is_empty() {
+        return Ok(Default::default());
+    }
     prepare(tx, [HISTORY_HEADS, PENDING_CHANGES]).await?;
     let (heads, pending) = join!(history_heads(tx, changed), pending_changes(tx, to_clear));
     // The first failure in the order of sending.

@@ -2,6 +2,7 @@
 
 use dosi::domain::{
     audit::{Outcome, Report},
+    batch::{Moment, decide},
     service::{Creator, PendingChange},
 };
 use serde_json::json;
@@ -48,6 +49,16 @@ fn rejectable_ones_are_rejected_with_a_report_and_a_mail_each() {
         dos.mails.iter().map(|mail| (mail.input, mail.change_id.as_str(), mail.service_uid.as_str())).collect();
     assert_eq!(mails, [(0, "a", "uid-1"), (0, "b", "uid-1")]);
     assert_eq!(dos.mails[0].changes, r#"[{"key":"cmsurl","previous":"old","proposed":"x<y"}]"#);
+}
+
+#[test]
+fn they_are_read_of_services_in_step_that_have_any() {
+    let mut closed = pharmacy(3);
+    closed.status_id = 3;
+    let dos = with_rows([row("a", 2, OURS), row("b", 3, OURS)]).with([closed]);
+    let inputs = [input(&event(), 1)];
+    let moment = Moment { now: dos.now, today: dos.today };
+    assert_eq!(decide(&inputs, dos.load_all(&inputs), moment).services_to_clear(), [2]);
 }
 
 #[test]
