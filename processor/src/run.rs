@@ -47,15 +47,15 @@ const LAST_LINE_TIMEOUT: Duration = Duration::from_millis(200);
 /// How often the database is asked whether it still has the positions that were committed.
 const POSITIONS_LOOK: Duration = Duration::from_secs(10);
 
-/// Batches that one thread serves: each waits for the database most of its time.
-const BATCHES_A_WORKER: usize = 4;
+/// Connections that one thread serves: each waits for the database most of its time.
+const CONNECTIONS_A_WORKER: usize = 4;
 
 /// How many threads lanes, publisher and their connections share. Fewer take less: tasks that hand each other their messages wake no
 /// other thread for it, nor take the database's processors (at 400 events/s on two cores, with one worker in place of two, the median
 /// to DoS fell from 20 to 9 ms).
 pub fn workers(settings: &RunSettings) -> usize {
     let cores = available_parallelism().map_or(1, NonZero::get);
-    settings.database.pool_size.div_ceil(BATCHES_A_WORKER).min(cores)
+    settings.database.pool_size.div_ceil(CONNECTIONS_A_WORKER).min(cores)
 }
 
 /// Processes until it is to stop, or with `--exit-at-end` until the topic's end.
