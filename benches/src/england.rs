@@ -23,8 +23,8 @@ pub const FLOOR_BATCH_EVENTS: usize = 500;
 
 /// How often all profiles are sent again where nothing is to change: as long a run as one of England's events.
 const ROUNDS: usize = 5;
-/// Later ones compile a fraction of what the first did.
-const WARM_UPS: usize = 3;
+/// The first costs the brokers up to five seconds of a processor for compiling, the fourth two, the eighth one.
+const WARM_UPS: usize = 8;
 /// Of the made-up country.
 const SEED: u64 = 2026;
 

@@ -3,6 +3,7 @@
 
 use std::{borrow::Cow, fmt};
 
+use memchr::memchr;
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor},
@@ -82,7 +83,7 @@ pub fn pick_each<'a, const N: usize>(
 pub fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     // Checked already: without an escape, what stands between the quotes is the text.
     let quoted = value.get().strip_prefix('"')?.strip_suffix('"')?;
-    if !quoted.contains('\\') {
+    if memchr(b'\\', quoted.as_bytes()).is_none() {
         return Some(Cow::Borrowed(quoted));
     }
     serde_json::from_str::<Text<'_>>(value.get()).ok().map(|text| text.0)
@@ -99,7 +100,7 @@ pub fn is_null(value: &RawValue) -> bool {
 /// Whether every `\u` escape of a JSON document stands for a character or a pair that does (section 13, 1.3).
 pub fn has_lone_surrogate(document: &str) -> bool {
     let mut rest = document;
-    while let Some(at) = rest.find('\\') {
+    while let Some(at) = memchr(b'\\', rest.as_bytes()) {
         rest = &rest[at..];
         match code_unit(rest) {
             Some(0xD800..=0xDBFF) if matches!(code_unit(&rest[ESCAPE_LENGTH..]), Some(0xDC00..=0xDFFF)) => {
