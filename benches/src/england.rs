@@ -23,7 +23,7 @@ pub const FLOOR_BATCH_EVENTS: usize = 500;
 
 /// How often all profiles are sent again where nothing is to change: as long a run as one of England's events.
 const ROUNDS: usize = 5;
-/// The first costs the brokers up to five seconds of a processor for compiling, the fourth two, the eighth one.
+/// Why as many: see [`England::warm_up`].
 const WARM_UPS: usize = 8;
 /// Of the made-up country.
 const SEED: u64 = 2026;
@@ -60,8 +60,8 @@ impl England {
         Ok(Self { ground, records, floor })
     }
 
-    /// Works off all profiles a few times and measures nothing. Brokers compile what they often execute while they run: without
-    /// this the first run costs them up to five seconds of a processor, the eighth one, and those of a user have been up for long.
+    /// Works off all profiles a few times and measures nothing. Brokers compile what they often execute while they run, which those
+    /// of a user did long ago: it costs the first run up to five seconds of a processor, the fourth two, the eighth one.
     pub async fn warm_up(&mut self) -> Result<()> {
         let again = self.unchanged();
         let (events, topic) = (again.len(), self.ground.publish(again).await?);

@@ -3,7 +3,6 @@
 
 use std::{borrow::Cow, fmt};
 
-use memchr::memchr;
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor},
@@ -83,7 +82,7 @@ pub fn pick_each<'a, const N: usize>(
 pub fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     // Checked already: without an escape, what stands between the quotes is the text.
     let quoted = value.get().strip_prefix('"')?.strip_suffix('"')?;
-    if memchr(b'\\', quoted.as_bytes()).is_none() {
+    if !quoted.contains('\\') {
         return Some(Cow::Borrowed(quoted));
     }
     serde_json::from_str::<Text<'_>>(value.get()).ok().map(|text| text.0)
@@ -100,7 +99,7 @@ pub fn is_null(value: &RawValue) -> bool {
 /// Whether every `\u` escape of a JSON document stands for a character or a pair that does (section 13, 1.3).
 pub fn has_lone_surrogate(document: &str) -> bool {
     let mut rest = document;
-    while let Some(at) = memchr(b'\\', rest.as_bytes()) {
+    while let Some(at) = rest.find('\\') {
         rest = &rest[at..];
         match code_unit(rest) {
             Some(0xD800..=0xDBFF) if matches!(code_unit(&rest[ESCAPE_LENGTH..]), Some(0xDC00..=0xDFFF)) => {

@@ -3,10 +3,11 @@
 //! Most of what a batch reads are these. So they come as columns of one row, since a row costs both sides more than what is in
 //! it, and periods are looked up by ranges of ids.
 
+use std::collections::HashMap;
+
 use chrono::NaiveDate;
 use deadpool_postgres::Transaction;
 use itertools::{Itertools as _, izip};
-use rustc_hash::{FxBuildHasher, FxHashMap};
 use tokio_postgres::{Row, types::FromSql};
 
 use super::{Fault, Result, statement::query_one, time_of_day::TimeOfDay};
@@ -43,7 +44,7 @@ pub(super) async fn rows(tx: &Transaction<'_>, service_ids: &[i32]) -> Result<Ro
 }
 
 /// Where a service stands in a list, by its id.
-pub(super) type Places = FxHashMap<i32, usize>;
+pub(super) type Places = HashMap<i32, usize>;
 
 /// Gives the services their days and dates, and reads what periods these have.
 ///
@@ -76,9 +77,8 @@ pub(super) async fn add(
     Ok(())
 }
 
-/// By the id of a day's or a date's row. Of ids that the server gives out nobody can make many that collide, so a hash that costs
-/// little will do: a batch looks up tens of thousands.
-type Owners<T> = FxHashMap<i32, Owner<T>>;
+/// By the id of a day's or a date's row.
+type Owners<T> = HashMap<i32, Owner<T>>;
 
 /// Whose periods are those of a row.
 struct Owner<T> {
@@ -114,7 +114,7 @@ fn column<'a, T: FromSql<'a>>(row: &'a Row, number: usize) -> Result<Vec<T>> {
 /// Several rows of one day are one day (rule 6.2); a row without periods is a day without periods, one without a day is none.
 fn add_days(services: &mut [&mut Service], places: &Places, row: &Row) -> Result<Owners<DayId>> {
     let (of, days, ids) = (column(row, 0)?, column::<Option<i32>>(row, 1)?, column(row, 2)?);
-    let mut owners = Owners::with_capacity_and_hasher(ids.len(), FxBuildHasher);
+    let mut owners = Owners::with_capacity(ids.len());
     for (of, day, id) in izip!(of, days, ids) {
         if let (Some(&place), Some(day)) = (places.get(&of), day.map(DayId)) {
             services[place].opening.entry(day).or_default();
@@ -127,7 +127,7 @@ fn add_days(services: &mut [&mut Service], places: &Places, row: &Row) -> Result
 /// Several rows of one date are one date (rule 6.2), which counts them: one that is read as one may not be rewritten as one.
 fn add_dates(services: &mut [&mut Service], places: &Places, row: &Row) -> Result<Owners<NaiveDate>> {
     let (of, dates, ids) = (column(row, 3)?, column(row, 4)?, column(row, 5)?);
-    let mut owners = Owners::with_capacity_and_hasher(ids.len(), FxBuildHasher);
+    let mut owners = Owners::with_capacity(ids.len());
     for (of, date, id) in izip!(of, dates, ids) {
         if let Some(&place) = places.get(&of) {
             services[place].specified.entry(date).or_default().rows += 1;

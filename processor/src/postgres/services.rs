@@ -22,26 +22,29 @@ use crate::{
     fault_injection::{Mutant, is},
 };
 
-/// Locks the candidates in the order of their codes, of one code by id, and reads their columns as they are once locked: a row
-/// that another writer has changed meanwhile is held against the condition again and read anew. A valid code is the first five
-/// characters of `odscode` and its sequence row is locked before, so batches that lock at the same time never want the same row.
+/// Locks the candidates in id order and reads their columns as they are once locked: a row that another writer has changed
+/// meanwhile is held against the condition again and read anew.
 ///
 /// The prefix search is a range in the column's own collation with a recheck (`LIKE` could not use the plain index). It stands
-/// in a subquery of its own for each code, because the planner takes a join on a range for a ninth of the table; locking there
-/// spares the second look-up of each row that locking all in id order would want.
-/// `+ 0` keeps it from the indexes on type and status, which find half of the table but look narrow without statistics.
-pub(super) const CANDIDATES: &str = "SELECT c.code, s.*
-    FROM unnest($1::text[], $2::bool[], $3::bool[]) AS c(code, blood_pressure, contraception) CROSS JOIN LATERAL (
-        SELECT id, uid, name, odscode, typeid, statusid, parentid, address, town, postcode, easting, northing, latitude,
-            longitude, publicphone, web
-        FROM services
-        WHERE odscode >= c.code AND odscode <= c.code || repeat('z', 250) AND starts_with(odscode, c.code)
-            AND (typeid + 0 IN (13, 131, 132, 134, 137, 148, 149) AND statusid + 0 = 1
-                OR statusid + 0 IN (2, 3) AND (typeid + 0 = 148 AND c.blood_pressure OR typeid + 0 = 149 AND c.contraception))
-        ORDER BY id FOR NO KEY UPDATE
-    ) AS s";
-/// Of [`Mutant::RowsWithoutLock`].
-const LOCK: &str = "FOR NO KEY UPDATE";
+/// in a subquery of its own for each code (`OFFSET 0`), because the planner takes a join on a range for a ninth of the table.
+/// The condition on type and status is a `CASE`, which is evaluated once a row and keeps the planner from the indexes on both: they
+/// find half of the table but look narrow without statistics.
+pub(super) const CANDIDATES: &str =
+    "SELECT k.code, s.id, s.uid, s.name, s.odscode, s.typeid, s.statusid, s.parentid, s.address, s.town,
+        s.postcode, s.easting, s.northing, s.latitude, s.longitude, s.publicphone, s.web
+    FROM (
+        SELECT c.code, c.blood_pressure, c.contraception, x.id
+        FROM unnest($1::text[], $2::bool[], $3::bool[]) AS c(code, blood_pressure, contraception) CROSS JOIN LATERAL (
+            SELECT id FROM services
+            WHERE odscode >= c.code AND odscode <= c.code || repeat('z', 250) AND starts_with(odscode, c.code) OFFSET 0
+        ) AS x OFFSET 0
+    ) AS k JOIN services AS s ON s.id = k.id
+    WHERE starts_with(s.odscode, k.code)
+        AND CASE
+            WHEN s.statusid = 1 THEN s.typeid IN (13, 131, 132, 134, 137, 148, 149)
+            WHEN s.statusid IN (2, 3) THEN s.typeid = 148 AND k.blood_pressure OR s.typeid = 149 AND k.contraception
+        END
+    ORDER BY s.id FOR NO KEY UPDATE OF s";
 const TYPES: &str = "SELECT id, name FROM servicetypes WHERE id = ANY($1)";
 const STATUSES: &str = "SELECT id, name FROM servicestatuses WHERE id = ANY($1)";
 /// From each parent upwards; a chain that comes back to itself has no top and gives no row.
@@ -61,7 +64,7 @@ const Z_CODES: &str = "SELECT g.serviceid, g.sgid, g.sdid
 const WITH_PENDING_CHANGES: &str =
     "SELECT serviceid FROM changes WHERE serviceid = ANY($1) AND approvestatus = 'PENDING'";
 
-/// Locks the candidates of these codes and reads their own columns; those of one code in id order.
+/// Locks the candidates of these codes, in id order, and reads their own columns.
 pub async fn candidates(tx: &Transaction<'_>, codes: &BTreeMap<OdsCode, Offered>) -> Result<Vec<Candidate>> {
     if codes.is_empty() {
         return Ok(Vec::new());
@@ -69,8 +72,8 @@ pub async fn candidates(tx: &Transaction<'_>, codes: &BTreeMap<OdsCode, Offered>
     let texts: Vec<&str> = codes.keys().map(OdsCode::as_str).collect();
     let (blood_pressure, contraception): (Vec<bool>, Vec<bool>) =
         codes.values().map(|offered| (offered.blood_pressure, offered.contraception)).unzip();
-    let unlocked = is(Mutant::RowsWithoutLock).then(|| CANDIDATES.replace(LOCK, ""));
-    let candidates = unlocked.as_deref().unwrap_or(CANDIDATES);
+    let candidates =
+        if is(Mutant::RowsWithoutLock) { CANDIDATES.trim_end_matches("FOR NO KEY UPDATE OF s") } else { CANDIDATES };
     let rows = query(tx, candidates, &[&texts, &blood_pressure, &contraception]).await?;
     rows.iter()
         .map(|row| Ok(Candidate { code: ods_code(row)?, parent_id: row.try_get(7)?, service: bare_service(row)? }))
